@@ -1,0 +1,41 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint sanity unit live integration test demo bench clean
+
+help: ## what there is (this list)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: Debian packages, .venv
+	@tests/setup
+
+demo: setup ## see it work on real guests
+	@tests/demo/demo
+
+lint: setup ## ruff, mypy, yamllint, shellcheck, docs, changelog, licences
+	@tests/run lint
+
+unit: setup ## unit tests, no guest
+	@tests/run unit
+
+sanity: setup ## ansible-test sanity, without an ignore file
+	@tests/run sanity
+
+live: setup ## tests on real guests
+	@tests/run live
+
+integration: setup ## ansible-test integration, on real guests
+	@tests/run integration
+
+test: setup ## all of the above, the quick ones first
+	@tests/run lint unit sanity live integration
+
+bench: setup ## measure how long guests stand still
+	@tests/bench/bench
+
+clean: ## remove what the targets made in this folder
+	rm -rf .build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output

@@ -1,0 +1,133 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guest agent of one domain: freeze, thaw, status, and the flush before the freeze.
+
+libvirt waits for an agent without end unless a response timeout is set (``virDomainAgentSetResponseTimeout``),
+so every call here is preceded by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt, libvirt_qemu
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+
+# a sync that takes longer than this leaves dirty pages behind it worth another one
+SYNC_AGAIN_AFTER = 0.3
+SYNC_ROUNDS = 3
+SYNC_LIMIT = 60.0
+
+
+class Agent:
+    """The agent in one running domain.
+
+    Args:
+        domain: a ``virDomain``.
+        timeout: seconds that one agent command may take; libvirt counts in whole seconds, so it is rounded up.
+    """
+
+    def __init__(self, domain: t.Any, timeout: float) -> None:
+        self._domain = domain
+        self._name = domain.name()
+        self._timeout = max(1, math.ceil(timeout))
+
+    def bound(self) -> None:
+        """Set libvirt's response timeout, so that an agent that hangs cannot hold the caller."""
+        with explained('Failed to set the response timeout of the guest agent', domain=self._name):
+            self._domain.agentSetResponseTimeout(self._timeout)
+
+    def unbound(self) -> None:
+        """Give libvirt its own response timeout back. Best effort: the domain may be gone."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self._domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
+
+    def command(self, name: str, **arguments: t.Any) -> t.Any:
+        """Run one agent command of QEMU's protocol; what it returns, decoded.
+
+        Raises:
+            DiskSnapError: if the agent does not answer in time or refuses.
+        """
+        request: dict[str, t.Any] = {'execute': name}
+        if arguments:
+            request['arguments'] = arguments
+        with explained(f'Failed to run {name} in the guest', domain=self._name):
+            reply = libvirt_qemu.qemuAgentCommand(self._domain, json.dumps(request), self._timeout, 0)
+        return json.loads(reply).get('return')
+
+    def freeze(self, mountpoints: t.Sequence[str] | None) -> int:
+        """Freeze all file systems, or those named; how many were frozen.
+
+        Raises:
+            DiskSnapError: if the agent failed. The freeze may be queued and take effect later
+                (measured with libvirt 9.0): thaw until the status says so.
+        """
+        with explained('Failed to freeze the file systems of the guest', domain=self._name):
+            return t.cast(int, self._domain.fsFreeze(list(mountpoints) if mountpoints else None, 0))
+
+    def thaw(self) -> int:
+        """Thaw whatever is frozen; how many file systems this call thawed.
+
+        QEMU's agent counts those that were still frozen: fewer than the freeze returned means that someone
+        else, or the guest itself, thawed in between.
+        """
+        with explained(
+            'Failed to thaw the file systems of the guest', domain=self._name,
+            hint='The watchdog goes on trying; virsh domfsthaw does the same by hand.',
+        ):  # fmt: skip
+            return t.cast(int, self._domain.fsThaw(None, 0))
+
+    def frozen(self) -> bool:
+        """Whether the agent says that file systems are frozen.
+
+        Raises:
+            DiskSnapError: if it does not answer.
+        """
+        return bool(self.command('guest-fsfreeze-status') == 'frozen')
+
+    def thaw_surely(self, deadline: float) -> bool:
+        """Thaw until the status says thawed, or the monotonic ``deadline`` has passed; whether it is thawed."""
+        while True:
+            with contextlib.suppress(DiskSnapError):
+                self.thaw()
+                if not self.frozen():
+                    return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)
+
+    def sync(self) -> bool:
+        """Have the guest write its dirty pages before it is frozen; whether it did.
+
+        A freeze flushes them while every write already waits, so a ``sync`` just before shortens the wait.
+        RHEL's agent forbids guest-exec and Windows has no sync: then False, and nothing is lost.
+        """
+        deadline = time.monotonic() + SYNC_LIMIT
+        for _round in range(SYNC_ROUNDS):
+            started = time.monotonic()
+            if not self._sync_once(deadline):
+                return False
+            if time.monotonic() - started < SYNC_AGAIN_AFTER:
+                break
+        return True
+
+    def _sync_once(self, deadline: float) -> bool:
+        pause = 0.01
+        try:
+            pid = self.command('guest-exec', path='sync')['pid']
+            while time.monotonic() < deadline:
+                status = self.command('guest-exec-status', pid=pid)
+                if status.get('exited'):
+                    return bool(status.get('exitcode') == 0)
+                time.sleep(pause)
+                pause = min(pause * 2, 0.5)
+        except (DiskSnapError, KeyError, TypeError):
+            return False
+        return False

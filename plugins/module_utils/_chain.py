@@ -1,0 +1,126 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Backing chains: the layers of one disk, and who else on the host stands on them."""
+
+from __future__ import annotations
+
+import posixpath
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source, read_domain
+
+# longer than any chain that QEMU opens (libvirt stops at 200: VIR_STORAGE_SOURCE MAX depth)
+MAX_DEPTH = 200
+
+
+def local_path(source: Source, pools: Pools) -> str | None:
+    """The file or device that holds a layer; None for a network source.
+
+    Raises:
+        DiskSnapError: if a ``<source pool= volume=>`` names what is not there.
+    """
+    if source.type == 'volume' and source.path is None:
+        return pools.volume_path(source.pool or '', source.volume or '')
+    return source.path
+
+
+def whole(disk: Disk, pools: Pools, domain: str) -> Disk:
+    """The disk with its chain down to the last layer, which a shut-off domain's XML does not tell.
+
+    Raises:
+        DiskSnapError: if a backing file is missing or the chain has a loop.
+    """
+    if disk.complete or disk.source is None:
+        return disk
+    layers = list(disk.chain)
+    seen = {layer.key for layer in layers}
+    while len(layers) < MAX_DEPTH:
+        path = local_path(layers[-1], pools)
+        backing = _backing_of(path, pools, disk, domain) if path else None
+        if backing is None:
+            return replace(disk, chain=tuple(layers), complete=True)
+        if backing.key in seen:
+            raise DiskSnapError(
+                'Failed to follow the backing chain', domain=domain, disk=disk.target, why=f'{backing.key} backs itself'
+            )
+        seen.add(backing.key)
+        layers.append(backing)
+    raise DiskSnapError(
+        'Failed to follow the backing chain', domain=domain, disk=disk.target, why=f'it is deeper than {MAX_DEPTH} layers'
+    )
+
+
+def _backing_of(path: str, pools: Pools, disk: Disk, domain: str) -> Source | None:
+    volume = pools.volume(path)
+    if volume is None:
+        raise DiskSnapError(
+            'Failed to follow the backing chain', domain=domain, disk=disk.target, why=f'{path} is not there or cannot be read',
+            hint='Put the missing image back, or correct the domain.',
+        )  # fmt: skip
+    if volume.backing_path is None:
+        return None
+    backing = volume.backing_path
+    if '://' in backing or backing.startswith(('json:', 'nbd:', 'rbd:')):
+        return Source(type='network', format=volume.backing_format, protocol=backing.partition(':')[0], name=backing)
+    if not backing.startswith('/'):
+        backing = posixpath.join(posixpath.dirname(path), backing)
+    return Source(
+        type='block' if backing.startswith('/dev/') else 'file',
+        format=volume.backing_format,
+        path=posixpath.normpath(backing),
+    )
+
+
+class Users:
+    """Which domains and which images of this host stand on an image: read once per module run."""
+
+    def __init__(self, connection: t.Any, pools: Pools) -> None:
+        self._pools = pools
+        self._domains: dict[str, set[str]] = {}
+        self._images: dict[str, set[str]] = {}
+        with explained('Failed to list the domains of the host'):
+            domains = connection.listAllDomains(0)
+        for domain in domains:
+            self._add_domain(domain)
+        for volume in pools.all_volumes():
+            if volume.backing_path:
+                self._images.setdefault(posixpath.normpath(volume.backing_path), set()).add(volume.path)
+
+    def _add_domain(self, domain: t.Any) -> None:
+        try:
+            texts = [xml_of(domain)]
+            if domain.isActive() and domain.isPersistent():
+                texts.append(xml_of(domain, inactive=True))
+            name = domain.name()
+        except (DiskSnapError, libvirt.libvirtError):
+            return  # the domain went away since it was listed
+        for text in texts:
+            for disk in read_domain(text).disks:
+                self._add_disk(disk, name)
+
+    def _add_disk(self, disk: Disk, name: str) -> None:
+        try:
+            layers: t.Sequence[Source] = whole(disk, self._pools, name).chain
+        except DiskSnapError:
+            layers = disk.chain  # another domain's broken disk: what its XML says is all there is to know
+        for layer in layers:
+            try:
+                key = local_path(layer, self._pools) or layer.key
+            except DiskSnapError:
+                key = layer.key
+            self._domains.setdefault(posixpath.normpath(key), set()).add(name)
+
+    def domains_on(self, path: str) -> set[str]:
+        """Names of the domains whose disks, live or at their next start, include this image."""
+        return set(self._domains.get(posixpath.normpath(path), ()))
+
+    def images_on(self, path: str) -> set[str]:
+        """Paths of the images that have this one as backing file, as far as the active pools show them."""
+        return set(self._images.get(posixpath.normpath(path), ()))

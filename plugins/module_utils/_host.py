@@ -1,0 +1,75 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one module run works on: the host, and one domain of it."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _connection
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import DomainXml, read_domain
+
+
+@dataclass(frozen=True)
+class Host:
+    """One libvirt connection and its storage pools."""
+
+    uri: str
+    connection: t.Any
+    pools: Pools
+
+    @property
+    def local(self) -> bool:
+        """Whether files and programs of the hypervisor are those of this machine."""
+        return _connection.is_local(self.uri)
+
+    def domain(self, name: str) -> Domain:
+        """Look a domain up by name or UUID.
+
+        Raises:
+            DiskSnapError: if there is none.
+        """
+        handle = _connection.look_up(self.connection, name)
+        return Domain(self, handle, handle.name(), handle.UUIDString())
+
+
+@contextlib.contextmanager
+def open_host(uri: str) -> t.Iterator[Host]:
+    """Open a host; its transient pools and the connection are closed at the end."""
+    connection = _connection.open_connection(uri)
+    try:
+        with Pools(connection, uri) as pools:
+            yield Host(uri, connection, pools)
+    finally:
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.close()
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain; what can change (state, disks) is asked anew at each call."""
+
+    host: Host
+    handle: t.Any
+    name: str
+    uuid: str
+
+    @property
+    def state(self) -> str:
+        """``running``, ``paused`` or ``off``."""
+        return _connection.state_of(self.handle)
+
+    @property
+    def live(self) -> bool:
+        """Whether a QEMU process has the disks open."""
+        return self.state != 'off'
+
+    def read(self) -> DomainXml:
+        """The definition in force: the live one, or that of the next start where it is shut off."""
+        return read_domain(_connection.xml_of(self.handle))

@@ -1,0 +1,328 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What this collection did to a domain, kept in the domain's own ``<metadata>``.
+
+It travels with the domain when it migrates and shows in ``virsh dumpxml``. It says what was intended; what is
+there is for the storage to say. Every step that must survive a crash is written here before it is done.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+import typing as t
+from dataclasses import MISSING, dataclass, field, fields
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import affected, explained
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree, libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse, to_text
+
+NAMESPACE = 'urn:disksnap:libvirt:journal:1'
+PREFIX = 'disksnap'
+
+# The states of a snapshot. Each is written before the act that it names.
+PREPARING = 'preparing'  # volumes may exist, no domain uses them.  Died here: delete them, forget the entry.
+COMMITTING = 'committing'  # the disks may or may not have moved.   Died here: move them back, delete, forget.
+PRESENT = 'present'  # taken, proved and recorded.
+REMOVING = 'removing'  # its layers are being merged.               Died here: merge on; removal is its only way out.
+
+# The states of a quiesce.
+FREEZING = 'freezing'  # guests may be frozen; the watchdog is armed.
+FROZEN = 'frozen'  # frozen on purpose, until the thaw or the watchdog.
+THAWED = 'thawed'  # over; kept so that the thaw task can say who ended it.
+
+
+@dataclass
+class Volume:
+    """A storage volume that a method made. ``pool`` is None where the pool was transient."""
+
+    path: str
+    name: str
+    format: str
+    pool: str | None = None
+    capacity: int = 0
+
+
+@dataclass
+class BackupSource:
+    """A read-only view of a disk at the snapshot's instant: what a backup reads."""
+
+    xml: str
+    type: str
+    path: str | None
+    format: str | None
+    pool: str | None = None
+    volume: str | None = None
+
+
+@dataclass
+class DiskRecord:
+    """One disk in one snapshot; ``original`` is its ``<disk>`` before, ``modified_disk`` after (None: unchanged)."""
+
+    target: str
+    method: str
+    method_xml: str
+    original: str
+    modified_disk: str | None
+    backup_source: BackupSource
+    volumes: list[Volume] = field(default_factory=list)
+
+
+@dataclass
+class FreezeRecord:
+    """How the guest stood still: milliseconds from the freeze command to the end of the thaw, and who thawed."""
+
+    filesystems: int
+    presynced: bool
+    window_ms: float | None = None
+    thawed_by: str | None = None
+
+
+@dataclass
+class SnapshotRecord:
+    """One snapshot of one domain. ``group`` is equal for all domains that were taken together."""
+
+    name: str
+    state: str
+    created_at: str
+    group: str
+    description: str | None = None
+    consistency: str = 'crash'
+    freeze: FreezeRecord | None = None
+    disks: list[DiskRecord] = field(default_factory=list)
+
+
+@dataclass
+class QuiesceRecord:
+    """A freeze that outlives the task that made it, with the watchdog that bounds it."""
+
+    state: str
+    token: str
+    frozen_at: str
+    filesystems: int = 0
+    presynced: bool = False
+    max_frozen: float = 0.0
+    started_ns: int = 0
+    boot_id: str = ''
+    thawed_at: str | None = None
+    thawed_by: str | None = None
+    window_ms: float | None = None
+    watchdog_host: str = ''
+    watchdog_pid: int = 0
+    watchdog_start: int = 0
+
+
+def timestamp() -> str:
+    """Now, in UTC, as ISO 8601 with milliseconds."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return now.strftime('%Y-%m-%dT%H:%M:%S.') + f'{now.microsecond // 1000:03d}Z'
+
+
+def boot_id() -> str:
+    """What tells this boot of this host from any other: monotonic times are comparable only within one."""
+    try:
+        with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as text:
+            return text.read().strip()
+    except OSError:
+        return ''
+
+
+def end_quiesce(record: QuiesceRecord, thawed_by: str) -> None:
+    """Note in the record that the freeze is over; the window is known only on the host and boot that froze."""
+    record.state = THAWED
+    record.thawed_by = thawed_by
+    record.thawed_at = timestamp()
+    if record.boot_id and record.boot_id == boot_id():
+        record.window_ms = round((time.monotonic_ns() - record.started_ns) / 1e6, 1)
+
+
+@dataclass
+class MergeRecord:
+    """A merge of one disk under way: its ends as they were when it began."""
+
+    target: str
+    direction: str
+    base: str
+    top: str
+    active: bool
+    chain_before: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Journal:
+    """All that is recorded of one domain."""
+
+    snapshots: dict[str, SnapshotRecord] = field(default_factory=dict)
+    quiesce: QuiesceRecord | None = None
+    merges: dict[str, MergeRecord] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to keep."""
+        return not self.snapshots and self.quiesce is None and not self.merges
+
+
+# -- XML ------------------------------------------------------------------------------------------------------
+#
+# A record is an element whose attributes are its scalar fields; a field that holds XML or free text is a child
+# with that text; a field that holds records is a child per record. None is absence.
+
+_TEXTS = ('xml', 'original', 'modified_disk', 'method_xml', 'description')
+
+
+def _scalar(value: t.Any) -> str:
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    return str(value)
+
+
+def _write(tag: str, record: t.Any) -> t.Any:
+    element = etree.Element(tag)
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if value is None:
+            continue
+        if isinstance(value, (list, tuple)):
+            for entry in value:
+                if isinstance(entry, str):
+                    etree.SubElement(element, item.name).text = entry
+                else:
+                    element.append(_write(item.name, entry))
+        elif hasattr(value, '__dataclass_fields__'):
+            element.append(_write(item.name, value))
+        elif item.name in _TEXTS:
+            etree.SubElement(element, item.name).text = value
+        else:
+            element.set(item.name.replace('_', '-'), _scalar(value))
+    return element
+
+
+def to_xml(journal: Journal) -> str:
+    """The journal as the text of one element."""
+    root = etree.Element('journal', version='1')
+    for snapshot in journal.snapshots.values():
+        root.append(_write('snapshot', snapshot))
+    if journal.quiesce is not None:
+        root.append(_write('quiesce', journal.quiesce))
+    for merge in journal.merges.values():
+        root.append(_write('merge', merge))
+    return to_text(root)
+
+
+_NESTED: dict[type, dict[str, type]] = {
+    SnapshotRecord: {'freeze': FreezeRecord, 'disks': DiskRecord},
+    DiskRecord: {'backup_source': BackupSource, 'volumes': Volume},
+}
+_CONVERT: dict[str, t.Callable[[str], t.Any]] = {
+    'int': int,
+    'float': float,
+    'bool': lambda text: {'yes': True, 'no': False}[text],
+}
+
+
+def _read_field(cls: type, item: t.Any, element: t.Any) -> t.Any:
+    """One field of a record; raises KeyError where it is missing and needed, ValueError where it is damaged."""
+    kind = str(item.type).replace(' | None', '')
+    nested = _NESTED.get(cls, {}).get(item.name)
+    children = element.findall(item.name)
+    if nested is not None:
+        records = [_read(nested, child) for child in children]
+        if kind.startswith('list'):
+            return records
+        return records[0] if records else None
+    if kind == 'list[str]':
+        return [child.text or '' for child in children]
+    if item.name in _TEXTS:
+        return (children[0].text or '') if children else None
+    text = element.get(item.name.replace('_', '-'))
+    if text is None:
+        return None
+    return _CONVERT.get(kind, str)(text)
+
+
+def _read(cls: t.Any, element: t.Any) -> t.Any:
+    values = {}
+    for item in fields(cls):
+        try:
+            value = _read_field(cls, item, element)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f'{item.name} of <{element.tag}>: {error}') from error
+        has_default = item.default is not MISSING or item.default_factory is not MISSING
+        if value is None and has_default:
+            continue
+        if value is None and '| None' not in str(item.type):
+            raise ValueError(f'{item.name} of <{element.tag}> is missing')
+        values[item.name] = value
+    return cls(**values)
+
+
+def from_xml(text: str) -> Journal:
+    """Read a journal.
+
+    Raises:
+        ValueError: if it is damaged; the message names the field.
+    """
+    try:
+        root = parse(text, 'journal')
+    except DiskSnapError as error:
+        raise ValueError(str(error)) from error
+    if root.tag != 'journal' or root.get('version') != '1':
+        raise ValueError(f'version {root.get("version")} of <{root.tag}> is not known to this release')
+    journal = Journal()
+    for element in root:
+        if element.tag == 'snapshot':
+            snapshot = _read(SnapshotRecord, element)
+            journal.snapshots[snapshot.name] = snapshot
+        elif element.tag == 'quiesce':
+            journal.quiesce = _read(QuiesceRecord, element)
+        elif element.tag == 'merge':
+            merge = _read(MergeRecord, element)
+            journal.merges[merge.target] = merge
+    return journal
+
+
+# -- the domain's metadata --------------------------------------------------------------------------------------
+
+
+def load(domain: t.Any) -> Journal:
+    """The journal of a domain; an empty one where there is none.
+
+    Raises:
+        DiskSnapError: if libvirt fails or the journal was damaged.
+    """
+    flags = libvirt.VIR_DOMAIN_AFFECT_CURRENT
+    try:
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flags)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return Journal()
+        raise DiskSnapError(
+            'Failed to read the journal', domain=domain.name(), why=error.get_error_message(), code=error.get_error_code()
+        ) from error
+    try:
+        return from_xml(text)
+    except ValueError as error:
+        raise DiskSnapError(
+            'Failed to read the journal', domain=domain.name(), why=str(error),
+            hint=f'It is the element of namespace {NAMESPACE} in the <metadata> of the domain; correct or remove it '
+            'with virsh metadata.',
+        ) from error  # fmt: skip
+
+
+def store(domain: t.Any, journal: Journal) -> None:
+    """Write the journal to the live and the persistent definition; an empty one removes it.
+
+    Raises:
+        DiskSnapError: if libvirt fails.
+    """
+    text = None if journal.empty else to_xml(journal)
+    with explained('Failed to write the journal', domain=domain.name()):
+        try:
+            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, affected(domain))
+        except libvirt.libvirtError as error:
+            if text is not None or error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+                raise

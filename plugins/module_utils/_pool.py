@@ -1,0 +1,282 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Storage pools: every new file is a volume of the pool that holds its directory, and leaves through it.
+
+Where no pool covers the directory, a transient one is opened for the time of the call. Its name carries our
+pid, so that a later run can tell one that a killed run left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import secrets
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, is_local
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import (
+    PoolInfo,
+    VolumeInfo,
+    directory_pool,
+    overlay_volume,
+    read_pool,
+    read_volume,
+)
+
+TRANSIENT_PREFIX = 'disksnap-'
+# pools whose volumes are files in a directory that the pool's target path names
+DIRECTORY_TYPES = ('dir', 'fs', 'netfs')
+_TRIES = 5
+
+T = t.TypeVar('T')
+
+
+class Pools:
+    """The storage pools of one connection; a context manager that closes what it opened.
+
+    Args:
+        connection: a ``virConnect``.
+        uri: its URI: only on the local host can a pid tell whether the run that left a pool is still alive.
+    """
+
+    def __init__(self, connection: t.Any, uri: str) -> None:
+        self._connection = connection
+        self._local = is_local(uri)
+        self._ours: set[str] = set()
+        self._started: list[t.Any] = []
+        self._refreshed: set[str] = set()
+
+    def __enter__(self) -> Pools:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the transient pools of this run and of runs that died, and stop what this run started."""
+        for pool in self._started:
+            with contextlib.suppress(libvirt.libvirtError):
+                pool.destroy()
+        self._started = []
+        with contextlib.suppress(libvirt.libvirtError):
+            for pool in self._connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_TRANSIENT):
+                if pool.name() in self._ours or self._left_behind(pool.name()):
+                    with contextlib.suppress(libvirt.libvirtError):
+                        pool.destroy()
+        self._ours = set()
+
+    def _left_behind(self, name: str) -> bool:
+        pid = name[len(TRANSIENT_PREFIX) :].partition('-')[0]
+        if not name.startswith(TRANSIENT_PREFIX) or not pid.isdigit() or not self._local:
+            return False
+        return not os.path.exists(f'/proc/{pid}')
+
+    # -- finding ------------------------------------------------------------------------------------------
+
+    def by_name(self, name: str) -> tuple[t.Any, PoolInfo]:
+        """The pool of this name, started for the time of the call if it is not active.
+
+        Raises:
+            DiskSnapError: if there is none, or it does not start.
+        """
+        with explained(
+            f'Failed to look up the storage pool {name}', hint='List them with virsh pool-list --all.'
+        ):
+            pool = self._connection.storagePoolLookupByName(name)
+            self._start(pool)
+            return pool, read_pool(pool.XMLDesc(0))
+
+    def _start(self, pool: t.Any) -> None:
+        if not pool.isActive():
+            pool.create(0)
+            self._started.append(pool)
+
+    def in_directory(self, directory: str, *, make: bool = True) -> tuple[t.Any, PoolInfo] | None:
+        """The active pool whose target path is ``directory``; else the inactive one, started; else a transient one.
+
+        Args:
+            directory: absolute path on the hypervisor.
+            make: open a transient pool if there is none; without it the answer is None then.
+
+        Raises:
+            DiskSnapError: if no pool can be opened there.
+        """
+        wanted = posixpath.normpath(directory)
+        with explained(
+            f'Failed to open a storage pool at {wanted}', hint='Check that the directory is there and can be read.'
+        ):
+            for pool in self._connection.listAllStoragePools(0):
+                info = _info(pool)
+                if info is None or info.type not in DIRECTORY_TYPES or not info.path:
+                    continue
+                if posixpath.normpath(info.path) == wanted:
+                    self._start(pool)
+                    return pool, info
+            if not make:
+                return None
+            name = f'{TRANSIENT_PREFIX}{os.getpid()}-{secrets.token_hex(4)}'
+            pool = self._connection.storagePoolCreateXML(directory_pool(name, wanted), 0)
+            self._ours.add(name)
+            return pool, read_pool(pool.XMLDesc(0))
+
+    def _with_pool_of(self, path: str, action: t.Callable[[t.Any, PoolInfo], T]) -> T:
+        """Run ``action`` on the pool of the file's directory; again if another run closed that pool meanwhile."""
+        for attempt in range(_TRIES):
+            found = self.in_directory(posixpath.dirname(path))
+            assert found is not None
+            try:
+                return action(*found)
+            except libvirt.libvirtError as error:
+                gone = error.get_error_code() in (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID)
+                if not gone or not found[1].name.startswith(TRANSIENT_PREFIX) or attempt == _TRIES - 1:
+                    raise
+        raise AssertionError('unreachable')
+
+    # -- volumes ------------------------------------------------------------------------------------------
+
+    def volume(self, path: str) -> VolumeInfo | None:
+        """What the storage says of the file or device at ``path``; None if no pool can see it.
+
+        The pool is read anew once per run, as files made behind libvirt's back are not in it.
+        """
+        directory = posixpath.dirname(path)
+        if directory.startswith('/dev'):
+            return self._known_volume(path)
+
+        def look(pool: t.Any, info: PoolInfo) -> VolumeInfo | None:
+            if info.name not in self._refreshed:
+                pool.refresh(0)
+                self._refreshed.add(info.name)
+            return _volume_in(pool, posixpath.basename(path))
+
+        try:
+            return self._with_pool_of(path, look)
+        except (DiskSnapError, libvirt.libvirtError):
+            return None
+
+    def _known_volume(self, path: str) -> VolumeInfo | None:
+        try:
+            return read_volume(self._connection.storageVolLookupByPath(path).XMLDesc(0))
+        except libvirt.libvirtError:
+            return None
+
+    def volume_path(self, pool_name: str, volume_name: str) -> str:
+        """The path of a ``<source pool= volume=>``.
+
+        Raises:
+            DiskSnapError: if the pool or the volume is not there.
+        """
+        pool, _info_of_it = self.by_name(pool_name)
+        with explained(f'Failed to look up the volume {volume_name} of the storage pool {pool_name}'):
+            return t.cast(str, pool.storageVolLookupByName(volume_name).path())
+
+    def pool_name_of(self, path: str) -> str | None:
+        """Name of the lasting pool that holds the file; None where only a transient one would."""
+        try:
+            found = self.in_directory(posixpath.dirname(path), make=False)
+        except DiskSnapError:
+            return None
+        return found[1].name if found and not found[1].name.startswith(TRANSIENT_PREFIX) else None
+
+    def exists(self, path: str) -> bool:
+        """Whether the pool of the directory holds such a file."""
+        return self.volume(path) is not None
+
+    def create_overlay(
+        self, path: str, capacity: int, *, backing_path: str | None, backing_format: str | None, like: VolumeInfo | None
+    ) -> VolumeInfo:
+        """Make a qcow2 volume over ``backing_path`` through the pool of its directory.
+
+        Args:
+            path: absolute path of the new file.
+            capacity: its virtual size in bytes.
+            backing_path: the base image; None for an empty image.
+            backing_format: the base image's format (``raw``, ``qcow2``).
+            like: the volume whose owner, group and mode the new one gets.
+
+        Raises:
+            libvirt.libvirtError: if the storage refuses: the name is taken, the file system is full or read-only.
+        """
+        xml = overlay_volume(
+            posixpath.basename(path),
+            capacity,
+            backing_path=backing_path,
+            backing_format=backing_format,
+            owner=like.owner if like else None,
+            group=like.group if like else None,
+            mode=like.mode if like else None,
+        )
+        return self._with_pool_of(path, lambda pool, _info: read_volume(pool.createXML(xml, 0).XMLDesc(0)))
+
+    def delete(self, path: str) -> bool:
+        """Delete a volume through its pool; False if it is not there.
+
+        Raises:
+            libvirt.libvirtError: if the storage refuses.
+        """
+
+        def remove(pool: t.Any, _info: PoolInfo) -> bool:
+            try:
+                volume = pool.storageVolLookupByName(posixpath.basename(path))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                    raise
+                pool.refresh(0)
+                try:
+                    volume = pool.storageVolLookupByName(posixpath.basename(path))
+                except libvirt.libvirtError as again:
+                    if again.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                        raise
+                    return False
+            volume.delete(0)
+            return True
+
+        return self._with_pool_of(path, remove)
+
+    def refresh(self, path: str) -> None:
+        """Have the pool of the file's directory read anew. Best effort: it is a service to other users of the pool."""
+        with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
+            found = self.in_directory(posixpath.dirname(path), make=False)
+            if found:
+                found[0].refresh(0)
+
+    def all_volumes(self) -> t.Iterator[VolumeInfo]:
+        """Every volume of every active pool of files, each pool read anew."""
+        with explained('Failed to list the storage pools'):
+            pools = self._connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
+        for pool in pools:
+            info = _info(pool)
+            if info is None or info.type not in DIRECTORY_TYPES:
+                continue
+            try:
+                if info.name not in self._refreshed:
+                    pool.refresh(0)
+                    self._refreshed.add(info.name)
+                volumes = pool.listAllVolumes(0)
+            except libvirt.libvirtError:
+                continue  # a pool that another run closed, or one whose directory is gone, holds nothing of ours
+            for volume in volumes:
+                with contextlib.suppress(libvirt.libvirtError):
+                    yield read_volume(volume.XMLDesc(0))
+
+
+def _info(pool: t.Any) -> PoolInfo | None:
+    """What the pool's XML says; None if the pool went away since it was listed."""
+    try:
+        return read_pool(pool.XMLDesc(0))
+    except libvirt.libvirtError:
+        return None
+
+
+def _volume_in(pool: t.Any, name: str) -> VolumeInfo | None:
+    try:
+        return read_volume(pool.storageVolLookupByName(name).XMLDesc(0))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            return None
+        raise

@@ -1,0 +1,209 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Freeze and thaw a group of guests side by side, with the watchdog armed before the first freeze."""
+
+from __future__ import annotations
+
+import threading
+import time
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import state_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
+
+T = t.TypeVar('T')
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The options of a freeze, as the contract names them; times in seconds."""
+
+    max_frozen: float = 10.0
+    agent_timeout: float = 5.0
+    presync: bool = True
+    mountpoints: tuple[str, ...] = ()
+
+
+@dataclass
+class Guest:
+    """One running guest and what became of its freeze.
+
+    ``error`` is why it could not be frozen; ``foreign`` says that it was frozen before we came, so that it is not
+    ours to thaw; ``held`` is True once it was seen frozen after the work (None: not looked yet).
+    """
+
+    domain: t.Any
+    name: str
+    uuid: str
+    filesystems: int = 0
+    presynced: bool = False
+    foreign: bool = False
+    frozen: bool = False
+    started_ns: int = 0
+    window_ms: float | None = None
+    thawed_by: str | None = None
+    held: bool | None = None
+    error: DiskSnapError | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def side_by_side(action: t.Callable[[T], None], items: t.Sequence[T]) -> None:
+    """Run ``action`` on all items at once, one thread each (libvirt calls release the GIL).
+
+    ``action`` keeps its own errors; one item needs no thread. Each action is bounded by the agent timeouts that
+    it sets, so the join needs no deadline of its own.
+    """
+    if len(items) == 1:
+        action(items[0])
+        return
+    threads = [threading.Thread(target=action, args=(item,)) for item in items]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+class Quiesce:
+    """One freeze of one group: ``flush``, ``freeze``, the caller's work, ``thaw`` (per guest), ``finish``.
+
+    Args:
+        watchdog: forked before the connection was opened.
+        terms: the options.
+    """
+
+    def __init__(self, watchdog: Watchdog, terms: Terms) -> None:
+        self._watchdog = watchdog
+        self._terms = terms
+        self._armed: list[Guest] = []
+
+    def agent(self, guest: Guest) -> Agent:
+        """The agent of a guest, bounded by the terms."""
+        return Agent(guest.domain, self._terms.agent_timeout)
+
+    def flush(self, guests: t.Sequence[Guest]) -> None:
+        """Find out whether each agent answers and whether its guest is frozen already; have it sync.
+
+        Everything slow happens here, before the first freeze. Sets ``error``, ``foreign`` and ``presynced``.
+        """
+        side_by_side(self._flush_one, guests)
+
+    def _flush_one(self, guest: Guest) -> None:
+        agent = self.agent(guest)
+        try:
+            if state_of(guest.domain) != 'running':
+                raise DiskSnapError(
+                    'Failed to freeze the file systems of the guest', domain=guest.name, why='the domain is not running',
+                    hint='A paused guest cannot answer; resume it, or take the snapshot with quiesce: none.',
+                )  # fmt: skip
+            agent.bound()
+            if agent.frozen():
+                guest.foreign = guest.frozen = True
+            elif self._terms.presync:
+                guest.presynced = agent.sync()
+        except DiskSnapError as error:
+            guest.error = error
+
+    def freeze(self, guests: t.Sequence[Guest]) -> None:
+        """Arm the watchdog, then freeze side by side. Sets ``frozen`` or ``error`` of each guest.
+
+        Raises:
+            DiskSnapError: if the watchdog cannot be armed; then nothing was frozen.
+        """
+        self._armed = [guest for guest in guests if guest.error is None and not guest.foreign]
+        if not self._armed:
+            return
+        self._watchdog.arm([guest.uuid for guest in self._armed], self._terms.max_frozen, self._terms.agent_timeout)
+        side_by_side(self._freeze_one, self._armed)
+
+    def _freeze_one(self, guest: Guest) -> None:
+        guest.started_ns = time.monotonic_ns()
+        wanted = self._terms.mountpoints
+        try:
+            guest.filesystems = self.agent(guest).freeze(wanted)
+            guest.frozen = guest.filesystems > 0
+            if wanted and guest.filesystems < len(set(wanted)):
+                raise DiskSnapError(
+                    'Failed to freeze the file systems of the guest', domain=guest.name,
+                    why=f'of the {len(set(wanted))} mount points named ({", ".join(wanted)}) only {guest.filesystems} were frozen',
+                    hint='Name mount points as virsh domfsinfo shows them.',
+                )  # fmt: skip
+            if not guest.frozen:
+                raise DiskSnapError(
+                    'Failed to freeze the file systems of the guest', domain=guest.name, why='the agent found none to freeze'
+                )
+        except DiskSnapError as error:
+            guest.error = error
+
+    def thaw(self, guest: Guest) -> None:
+        """Thaw one guest and tell from the count whether it was frozen to the last; one round trip.
+
+        Sets ``held``, ``window_ms`` and ``thawed_by``. Never raises: what does not thaw is the watchdog's.
+        """
+        if guest.foreign:
+            guest.held = self._still_frozen(guest)
+            return
+        if not guest.frozen:
+            return
+        agent = self.agent(guest)
+        try:
+            count = agent.thaw()
+        except DiskSnapError as error:
+            guest.warnings.append(str(error))
+            guest.held = None
+            return
+        guest.window_ms = round((time.monotonic_ns() - guest.started_ns) / 1e6, 1)
+        guest.frozen = False
+        guest.held = count >= guest.filesystems
+        guest.thawed_by = 'module' if count else None
+
+    def _still_frozen(self, guest: Guest) -> bool:
+        try:
+            return self.agent(guest).frozen()
+        except DiskSnapError:
+            return False
+
+    def finish(self, *, limit: float = 10.0) -> None:
+        """End it: make sure that every guest we may have frozen is thawed, learn who thawed it, let the watchdog go.
+
+        Args:
+            limit: seconds to spend on guests that do not thaw; the watchdog goes on with them after that.
+        """
+        if not self._armed:
+            self._watchdog.disarm(thawed=True)
+            return
+        deadline = time.monotonic() + limit
+        doubtful = [guest for guest in self._armed if guest.frozen or guest.error is not None or guest.held is None]
+        stuck: list[Guest] = []
+
+        def thaw_surely(guest: Guest) -> None:
+            if not self.agent(guest).thaw_surely(deadline):
+                stuck.append(guest)
+            elif guest.frozen:
+                guest.window_ms = round((time.monotonic_ns() - guest.started_ns) / 1e6, 1)
+                guest.frozen = False
+
+        if doubtful:
+            side_by_side(thaw_surely, doubtful)
+        by_watchdog = self._watchdog.disarm(thawed=not stuck)
+        for guest in self._armed:
+            if guest.thawed_by is None and guest.filesystems:
+                guest.thawed_by = 'watchdog' if guest.uuid in by_watchdog else 'guest' if guest.held is False else 'module'
+            self.agent(guest).unbound()
+        for guest in stuck:
+            guest.warnings.append(
+                f'The guest {guest.name} has not confirmed that it is thawed; the watchdog goes on trying. '
+                'virsh domfsthaw does the same by hand.'
+            )
+
+    def hold(self, token: str) -> None:
+        """Leave the guests frozen on purpose: the watchdog thaws them at the deadline if nobody does before.
+
+        Raises:
+            DiskSnapError: if the watchdog does not answer; the guests are still frozen then, and the caller must thaw.
+        """
+        self._watchdog.hold(token)

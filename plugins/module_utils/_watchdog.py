@@ -1,0 +1,329 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The process that thaws when everyone else is gone.
+
+A ``finally`` does not run in a process that was killed, so the promise that no guest stays frozen needs a
+process of its own. It is forked before the module opens libvirt (a connection does not survive a fork), has
+its own session, holds none of the module's files, opens its own connection, and imports nothing after the
+fork, as Ansible deletes the module's code once the module has ended.
+
+The two talk in lines of JSON over a socket pair. The module says ``arm`` (and waits for the answer) before it
+freezes, ``disarm`` once everything is thawed, or ``hold`` before it leaves a guest frozen on purpose. The end of
+the socket without either means that the module died: then the guests are thawed at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import threading
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import open_connection
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+
+# how long the watchdog goes on with a guest that will not thaw, in seconds; by then somebody has to look
+GIVE_UP_AFTER = 3600.0
+RETRY_EVERY = 0.5
+ANSWER_WITHIN = 30.0
+
+
+@dataclass(frozen=True)
+class Thawed:
+    """What the watchdog did to one guest: how many file systems it thawed, and when (wall clock, seconds)."""
+
+    count: int
+    at: float
+
+
+def process_start(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); 0 if there is none.
+
+    With the pid it names a process for certain: pids are used again.
+    """
+    try:
+        with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as stat:
+            return int(stat.read().rpartition(')')[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+# -- the module's side ------------------------------------------------------------------------------------------
+
+
+class Watchdog:
+    """Handle of the module on its watchdog; make it before the first libvirt connection."""
+
+    def __init__(self, uri: str) -> None:
+        ours, theirs = socket.socketpair()
+        self._socket = ours
+        self._buffer = b''
+        self.pid = 0
+        self.start = 0
+        child = os.fork()
+        if child == 0:
+            _become_watchdog(uri, theirs)
+        theirs.close()
+        os.waitpid(child, 0)
+
+    def _say(self, **message: t.Any) -> dict[str, t.Any]:
+        """Send one line and wait for the answer."""
+        try:
+            self._socket.settimeout(ANSWER_WITHIN)
+            self._socket.sendall(json.dumps(message).encode() + b'\n')
+            while b'\n' not in self._buffer:
+                data = self._socket.recv(65536)
+                if not data:
+                    raise OSError('it has ended')
+                self._buffer += data
+        except OSError as error:
+            raise DiskSnapError(
+                'Failed to reach the watchdog', why=str(error), hint='No guest is frozen without it; run the task again.'
+            ) from error
+        line, _newline, self._buffer = self._buffer.partition(b'\n')
+        return t.cast('dict[str, t.Any]', json.loads(line))
+
+    def arm(self, uuids: t.Sequence[str], max_frozen: float, agent_timeout: float) -> None:
+        """Have these guests thawed ``max_frozen`` seconds from now, come what may. Freeze only after it returns.
+
+        Raises:
+            DiskSnapError: if the watchdog cannot do its duty (no connection of its own, say).
+        """
+        answer = self._say(do='arm', uuids=list(uuids), max_frozen=max_frozen, agent_timeout=agent_timeout)
+        if answer.get('error'):
+            raise DiskSnapError('Failed to arm the watchdog', why=answer['error'], hint='Nothing was frozen.')
+        self.pid, self.start = answer['pid'], process_start(answer['pid'])
+
+    def disarm(self, *, thawed: bool) -> dict[str, Thawed]:
+        """Tell it that the module is done; what it thawed itself, by UUID.
+
+        Args:
+            thawed: every guest is known to be thawed. Otherwise the watchdog goes on until they are.
+        """
+        try:
+            answer = self._say(do='disarm' if thawed else 'finish')
+        except DiskSnapError:
+            return {}
+        return {uuid: Thawed(*entry) for uuid, entry in answer.get('thawed', {}).items()}
+
+    def hold(self, token: str) -> None:
+        """Tell it that the module ends and the guests stay frozen on purpose, until the deadline.
+
+        Args:
+            token: of the quiesce record in the guests' journals, in which it notes a thaw of its own.
+
+        Raises:
+            DiskSnapError: if it does not answer; then the caller must thaw.
+        """
+        self._say(do='hold', token=token)
+
+    def thawed(self) -> dict[str, Thawed]:
+        """What it has thawed so far, by UUID."""
+        try:
+            answer = self._say(do='report')
+        except DiskSnapError:
+            return {}
+        return {uuid: Thawed(*entry) for uuid, entry in answer.get('thawed', {}).items()}
+
+    def close(self) -> None:
+        """Let go of it. Without ``disarm`` or ``hold`` before, it thaws everything it was armed for."""
+        self._socket.close()
+
+
+def dismiss(pid: int, start: int) -> bool:
+    """End the watchdog of an earlier task after its guest was thawed; False if it is no longer there.
+
+    Only the very process is ended, never one that got its pid later.
+    """
+    if not pid or not start or process_start(pid) != start:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        return True
+    return False
+
+
+# -- the watchdog's side ----------------------------------------------------------------------------------------
+
+
+def _become_watchdog(uri: str, theirs: socket.socket) -> t.NoReturn:
+    """Leave the module's session, files and signals; serve; never return into the module's code."""
+    try:
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(0)
+        os.chdir('/')
+        os.umask(0o077)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        keep = theirs.fileno()
+        os.closerange(3, keep)
+        os.closerange(keep + 1, os.sysconf('SC_OPEN_MAX') if os.sysconf('SC_OPEN_MAX') < 65536 else 65536)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+        _Duty(uri, theirs).serve()
+    except BaseException:  # noqa: B036, BLE001 - whatever happens, this process must not run the module's code
+        os._exit(1)
+    os._exit(0)
+
+
+class _Duty:
+    """What the watchdog was told, and what it has done."""
+
+    def __init__(self, uri: str, channel: socket.socket) -> None:
+        self._uri = uri
+        self._channel: socket.socket | None = channel
+        self._buffer = b''
+        self._connection: t.Any = None
+        self._uuids: list[str] = []
+        self._agent_timeout = 5.0
+        self._deadline: float | None = None
+        self._thawed: dict[str, Thawed] = {}
+        self._safe: set[str] = set()
+        self._token: str | None = None
+        self._over = False
+
+    def serve(self) -> None:
+        """Answer the module until it is over; thaw when the deadline has passed or the module has died."""
+        while not self._over:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._thaw_all()
+                self._deadline = None
+                if self._channel is None:
+                    return
+            self._listen(self._deadline)
+
+    def _listen(self, deadline: float | None) -> None:
+        if self._channel is None:
+            time.sleep(max(0.0, (deadline or 0.0) - time.monotonic()))
+            return
+        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([self._channel], [], [], wait)[0]:
+            return
+        data = self._channel.recv(65536)
+        if not data:
+            self._module_gone()
+            return
+        self._buffer += data
+        while b'\n' in self._buffer:
+            line, _newline, self._buffer = self._buffer.partition(b'\n')
+            self._answer(json.loads(line))
+
+    def _module_gone(self) -> None:
+        """The module ended without a word: nobody else will thaw, so there is nothing to wait for."""
+        self._channel = None
+        if self._uuids:
+            self._deadline = time.monotonic()
+        else:
+            self._over = True
+
+    def _reply(self, **message: t.Any) -> None:
+        message['thawed'] = {uuid: (entry.count, entry.at) for uuid, entry in self._thawed.items()}
+        if self._channel is not None:
+            with contextlib.suppress(OSError):
+                self._channel.sendall(json.dumps(message).encode() + b'\n')
+
+    def _answer(self, message: dict[str, t.Any]) -> None:
+        do = message['do']
+        if do == 'arm':
+            self._arm(message)
+        elif do == 'report':
+            self._reply()
+        elif do == 'disarm':
+            self._reply()
+            self._over = True
+        elif do == 'finish':
+            self._reply()
+            self._channel = None
+            self._deadline = time.monotonic()
+        elif do == 'hold':
+            self._token = message['token']
+            self._reply()
+            self._channel = None
+            self._over = self._deadline is None
+
+    def _arm(self, message: dict[str, t.Any]) -> None:
+        try:
+            if self._connection is None or not self._connection.isAlive():
+                self._connection = open_connection(self._uri)
+            for uuid in message['uuids']:
+                self._connection.lookupByUUIDString(uuid)
+        except (DiskSnapError, libvirt.libvirtError) as error:
+            self._reply(error=str(error))
+            return
+        self._uuids = message['uuids']
+        self._agent_timeout = message['agent_timeout']
+        self._thawed, self._safe = {}, set()
+        self._deadline = time.monotonic() + message['max_frozen']
+        self._reply(pid=os.getpid())
+
+    # -- thawing ------------------------------------------------------------------------------------------
+
+    def _thaw_all(self) -> None:
+        """Thaw side by side, and go on with those that will not until they do or are gone."""
+        give_up = time.monotonic() + GIVE_UP_AFTER
+        while time.monotonic() < give_up:
+            self._reconnect()
+            left = [uuid for uuid in self._uuids if uuid not in self._safe]
+            threads = [threading.Thread(target=self._thaw_one, args=(uuid,), daemon=True) for uuid in left]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(self._agent_timeout * 4 + 10)
+            if all(uuid in self._safe for uuid in self._uuids) or self._told_to_stop():
+                return
+            time.sleep(RETRY_EVERY)
+
+    def _told_to_stop(self) -> bool:
+        """Whether the module, still there, has thawed everything itself meanwhile."""
+        if self._channel is not None and select.select([self._channel], [], [], 0)[0]:
+            self._listen(time.monotonic())
+        return self._over
+
+    def _reconnect(self) -> None:
+        with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
+            if self._connection is None or not self._connection.isAlive():
+                self._connection = open_connection(self._uri)
+
+    def _thaw_one(self, uuid: str) -> None:
+        """Thaw one guest; it is safe when its agent says thawed, or when it no longer runs."""
+        try:
+            domain = self._connection.lookupByUUIDString(uuid)
+            if not domain.isActive():
+                self._safe.add(uuid)
+                return
+            agent = Agent(domain, self._agent_timeout)
+            agent.bound()
+            count = agent.thaw()
+            if count:
+                self._thawed[uuid] = Thawed(count, time.time())
+                self._note(domain)
+            if not agent.frozen():
+                self._safe.add(uuid)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                self._safe.add(uuid)
+        except DiskSnapError:
+            return  # the agent does not answer now: the caller comes back
+
+    def _note(self, domain: t.Any) -> None:
+        """Leave word in the journal for the task that comes to thaw. The guest is thawed already: best effort."""
+        if self._token is None:
+            return
+        with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
+            journal = _journal.load(domain)
+            if journal.quiesce is not None and journal.quiesce.token == self._token:
+                _journal.end_quiesce(journal.quiesce, 'watchdog')
+                _journal.store(domain, journal)

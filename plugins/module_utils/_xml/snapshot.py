@@ -34,8 +34,8 @@ class ExternalDisk:
 def external(name: str, description: str | None, disks: t.Sequence[ExternalDisk], omit: t.Sequence[str]) -> str:
     """Return ``<domainsnapshot>`` as text.
 
-    There is no ``<memory>``: with VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY libvirt sets it to ``no`` itself, and
-    without that flag a disk-only snapshot is not what the caller gets (qemuSnapshotCreateXML).
+    There is no ``<memory>``: with VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY, which the caller must set, libvirt makes
+    it ``no`` itself (qemuSnapshotCreateAlignDisks in libvirt's qemu_snapshot.c).
 
     Args:
         name: name of the snapshot; in libvirt's list only if VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA is not set.

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 
 class DiskSnapError(Exception):
     """What every part of the collection raises; a module turns it into fail_json.
@@ -19,6 +21,8 @@ class DiskSnapError(Exception):
         why: the cause, libvirt's own words where it comes from there.
         hint: what the operator can do, as a full sentence.
         code: libvirt's error number (``VIR_ERR_*``), or None. Shown, and kept for callers that decide by it.
+
+    ``result`` holds what the module returns beside the message, where some of the work was done all the same.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class DiskSnapError(Exception):
         self.why = why
         self.hint = hint
         self.code = code
+        self.result: dict[str, t.Any] = {}
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What all modules share: the common options, the domains that they name, and how a module ends."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt, require
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+
+METHODS = ('qemu', 'lvm', 'btrfs', 'reflink')
+
+
+@dataclass(frozen=True)
+class Request:
+    """One domain that the task names, with its ``disks`` entries; None means all that can be snapshotted."""
+
+    name: str
+    disks: tuple[dict[str, t.Any], ...] | None
+
+
+def _disks_spec() -> dict[str, t.Any]:
+    return {
+        'type': 'list',
+        'elements': 'dict',
+        'options': {
+            'target': {'type': 'str', 'required': True},
+            'method': {'type': 'str', 'choices': ['auto', *METHODS]},
+            'method_xml': {'type': 'str'},
+            'device': {'type': 'str'},
+            'pool': {'type': 'str'},
+            'file': {'type': 'str'},
+            'size': {'type': 'str'},
+        },
+    }
+
+
+def common_spec() -> dict[str, t.Any]:
+    """The argument spec of the options that every module has; merge the module's own into it."""
+    return {
+        'uri': {'type': 'str', 'default': 'qemu:///system'},
+        'name': {'type': 'str', 'aliases': ['guest', 'domain']},
+        'domains': {
+            'type': 'list',
+            'elements': 'dict',
+            'options': {'name': {'type': 'str', 'required': True}, 'disks': _disks_spec()},
+        },
+        'disks': _disks_spec(),
+    }
+
+
+# how the common options go together, as keyword arguments of AnsibleModule
+COMMON_RULES: dict[str, t.Any] = {
+    'mutually_exclusive': [('name', 'domains'), ('disks', 'domains')],
+    'required_one_of': [('name', 'domains')],
+}
+
+
+def requests(params: dict[str, t.Any]) -> list[Request]:
+    """The domains that a task names, in its order.
+
+    Raises:
+        DiskSnapError: if it names none, or the same one twice, or the same disk twice.
+    """
+    if params.get('domains') is not None:
+        entries = params['domains']
+    else:
+        entries = [{'name': params['name'], 'disks': params.get('disks')}]
+    found = [Request(entry['name'], None if entry.get('disks') is None else tuple(entry['disks'])) for entry in entries]
+    if not found:
+        raise DiskSnapError('Failed to read the options', why='domains is an empty list', hint='Name at least one domain.')
+    for request in found:
+        if [other.name for other in found].count(request.name) > 1:
+            raise DiskSnapError('Failed to read the options', domain=request.name, why='domains names it more than once')
+        if request.disks is not None and not request.disks:
+            raise DiskSnapError(
+                'Failed to read the options', domain=request.name, why='disks is an empty list',
+                hint='Name at least one disk, or leave disks out for all.',
+            )  # fmt: skip
+        targets = [disk['target'] for disk in request.disks or ()]
+        for target in targets:
+            if targets.count(target) > 1:
+                raise DiskSnapError(
+                    'Failed to read the options', domain=request.name, disk=target, why='disks names it more than once'
+                )
+    return found
+
+
+def run_module(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str, t.Any]]) -> t.NoReturn:
+    """Run the module's one call and end the module with its result or with one sentence.
+
+    Args:
+        module: the module.
+        action: takes the module; returns what exit_json takes. ``warnings`` in it are shown as Ansible's own.
+    """
+    require(module)
+    try:
+        result = action(module)
+    except DiskSnapError as error:
+        failure = dict(error.result)
+        for warning in failure.pop('warnings', []):
+            module.warn(warning)
+        module.fail_json(msg=str(error), **failure)
+    except libvirt.libvirtError as error:
+        module.fail_json(msg=f'libvirt failed: {error.get_error_message()} (libvirt error {error.get_error_code()}).')
+    for warning in result.pop('warnings', []):
+        module.warn(warning)
+    module.exit_json(**result)

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options that every module has: the connection, the domains and their disks."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  uri:
+    description:
+      - The libvirt connection, as C(virsh --connect) takes it.
+    type: str
+    default: qemu:///system
+  name:
+    description:
+      - One domain, by its name or UUID.
+      - Mutually exclusive with O(domains).
+    type: str
+    aliases:
+      - guest
+      - domain
+  disks:
+    description:
+      - The disks of the domain O(name) that the task is about.
+      - Without it, all disks that can be snapshotted. CD-ROMs, floppies, read-only disks and empty drives are left out
+        then; to name one of these here is an error.
+      - Mutually exclusive with O(domains).
+    type: list
+    elements: dict
+    suboptions: &disk
+      target:
+        description:
+          - The disk, by its target name (C(vda)), its source path or its alias.
+        type: str
+        required: true
+      method:
+        description:
+          - How to snapshot this disk. Without it, what the task says for all disks.
+          - V(auto) takes the method by the disk's type and storage pool; the result says which one it took.
+          - V(qemu) puts a qcow2 overlay over the disk.
+          - V(lvm) takes an LVM snapshot of the logical volume below the disk.
+          - V(btrfs) takes a read-only snapshot of the subvolume that the image is in.
+          - V(reflink) clones the image within its file system.
+        type: str
+        choices:
+          - auto
+          - qemu
+          - lvm
+          - btrfs
+          - reflink
+      method_xml:
+        description:
+          - The same as the method and its options, as the text of a C(<diskSnapshot>) element, for example
+            V(<diskSnapshot method='lvm'><device path='/dev/vg/lv4'/></diskSnapshot>).
+          - Excludes the options that it stands for, which are C(method), C(device), C(pool), C(file) and C(size).
+        type: str
+      device:
+        description:
+          - For V(lvm), the device of the logical volume, as V(/dev/vg/lv4). Without it, the disk's own source.
+        type: str
+      pool:
+        description:
+          - The storage pool in which the new volume is made. Without it, the pool that holds the disk's present volume.
+        type: str
+      file:
+        description:
+          - The name of the new volume within its pool. Without it, a name made from the disk's present one and the
+            snapshot's name.
+        type: str
+      size:
+        description:
+          - The space reserved for the snapshot's copy-on-write data, for a method that reserves any, as V(2G).
+        type: str
+  domains:
+    description:
+      - Several domains, handled as one group.
+      - Mutually exclusive with O(name) and O(disks).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - The domain, by its name or UUID.
+        type: str
+        required: true
+      disks:
+        description:
+          - The disks of this domain that the task is about. Without it, all disks that can be snapshotted.
+        type: list
+        elements: dict
+        suboptions: *disk
+requirements:
+  - libvirt-python on the managed host, as C(python3-libvirt) of the distribution
+  - lxml on the managed host, as C(python3-lxml) of the distribution
+  - Python >= 3.9 on the managed host
+"""

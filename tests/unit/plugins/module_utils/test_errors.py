@@ -36,15 +36,15 @@ def test_says_all_that_is_known_in_one_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ('place', 'shown'),
+    ('domain', 'disk', 'shown'),
     [
-        ({'domain': 'web1'}, '(domain web1)'),
-        ({'disk': 'vda'}, '(disk vda)'),
-        ({'domain': 'web1', 'disk': 'vda'}, '(domain web1, disk vda)'),
+        ('web1', None, '(domain web1)'),
+        (None, 'vda', '(disk vda)'),
+        ('web1', 'vda', '(domain web1, disk vda)'),
     ],
 )
-def test_names_the_place_as_far_as_it_is_known(place: dict[str, str], shown: str) -> None:
-    assert str(DiskSnapError('Failed to pivot', **place)) == f'Failed to pivot {shown}.'
+def test_names_the_place_as_far_as_it_is_known(domain: str | None, disk: str | None, shown: str) -> None:
+    assert str(DiskSnapError('Failed to pivot', domain=domain, disk=disk)) == f'Failed to pivot {shown}.'
 
 
 @pytest.mark.parametrize('why', ['it is busy', 'it is busy.', '  it is busy.\n'])

@@ -60,20 +60,23 @@ options:
         type: str
       device:
         description:
-          - For V(lvm), the device of the logical volume, as V(/dev/vg/lv4). Without it, the disk's own source.
+          - For V(lvm), the absolute path of the snapshot's device, as V(/dev/vg/lv4), which gives the snapshot's volume
+            its name. Without it, a name made from those of the disk's volume and of the snapshot.
         type: str
       pool:
         description:
-          - The storage pool in which the new volume is made. Without it, the pool that holds the disk's present volume.
+          - For V(qemu) and V(reflink), the storage pool in which the new file is made. Without it, the pool that holds
+            the disk's present one.
         type: str
       file:
         description:
-          - The name of the new volume within its pool. Without it, a name made from the disk's present one and the
-            snapshot's name.
+          - For V(qemu), V(btrfs) and V(reflink), the name or the absolute path of the new file. Without it, a name made
+            from those of the disk's present file and of the snapshot.
         type: str
       size:
         description:
-          - The space reserved for the snapshot's copy-on-write data, for a method that reserves any, as V(2G).
+          - For V(lvm), the space reserved for copy-on-write data, as a whole number with K, M, G, T or P (powers of
+            1024) or with V(%ORIGIN), as V(2G) or V(20%ORIGIN).
         type: str
   domains:
     description:

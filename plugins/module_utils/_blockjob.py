@@ -91,20 +91,33 @@ def start_pull(domain: t.Any, target: str, *, base: str | None, bandwidth: int) 
 
 
 def pivot(domain: t.Any, target: str) -> None:
-    """Have the guest use the base of a ready active commit.
+    """Ask that the guest use the base of a ready active commit; done when the job has gone from the domain's XML.
+
+    It does not wait, so that a guest that writes a lot on one disk does not hold up the others.
 
     Raises:
         DiskSnapError: if libvirt refuses; too early is error 83 (``VIR_ERR_BLOCK_COPY_ACTIVE``), and harmless.
     """
     with explained('Failed to pivot to the base image', domain=domain.name(), disk=target):
-        domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+        flags = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT | libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC
+        domain.blockJobAbort(target, flags)
 
 
 def cancel(domain: t.Any, target: str) -> None:
-    """End a job and wait until it has ended; the chain stays as it was, whatever was copied.
+    """Ask that a job end; the chain stays as it was, whatever was copied. Done when the job has gone.
 
     Raises:
         DiskSnapError: if libvirt refuses.
     """
     with explained('Failed to cancel the block job', domain=domain.name(), disk=target):
-        domain.blockJobAbort(target, 0)
+        domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC)
+
+
+def set_bandwidth(domain: t.Any, target: str, bandwidth: int) -> None:
+    """Bytes per second of a job that runs; 0 is no limit.
+
+    Raises:
+        DiskSnapError: if libvirt refuses; the job may have ended.
+    """
+    with explained('Failed to set the bandwidth of the block job', domain=domain.name(), disk=target):
+        domain.blockJobSetSpeed(target, bandwidth, libvirt.VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES)

@@ -91,7 +91,7 @@ class Users:
             self._add_domain(domain)
         for volume in pools.all_volumes():
             if volume.backing_path:
-                self._images.setdefault(posixpath.normpath(volume.backing_path), set()).add(volume.path)
+                self._images.setdefault(pools.canonical(volume.backing_path), set()).add(volume.path)
 
     def _add_domain(self, domain: t.Any) -> None:
         try:
@@ -115,12 +115,12 @@ class Users:
                 key = local_path(layer, self._pools) or layer.key
             except DiskSnapError:
                 key = layer.key
-            self._domains.setdefault(posixpath.normpath(key), set()).add(name)
+            self._domains.setdefault(self._pools.canonical(key), set()).add(name)
 
     def domains_on(self, path: str) -> set[str]:
         """Names of the domains whose disks, live or at their next start, include this image."""
-        return set(self._domains.get(posixpath.normpath(path), ()))
+        return set(self._domains.get(self._pools.canonical(path), ()))
 
     def images_on(self, path: str) -> set[str]:
         """Paths of the images that have this one as backing file, as far as the active pools show them."""
-        return set(self._images.get(posixpath.normpath(path), ()))
+        return set(self._images.get(self._pools.canonical(path), ()))

@@ -76,6 +76,12 @@ class Pools:
             return False
         return not os.path.exists(f'/proc/{pid}')
 
+    def canonical(self, path: str) -> str:
+        """One spelling for all paths of a file: without symbolic links where the host is this one."""
+        if self._local and path.startswith('/'):
+            return os.path.realpath(path)
+        return posixpath.normpath(path) if path.startswith('/') else path
+
     # -- finding ------------------------------------------------------------------------------------------
 
     def by_name(self, name: str) -> tuple[t.Any, PoolInfo]:

@@ -1,0 +1,11 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one error of the lab: a sentence that a person can act on."""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Something the lab needs is missing or went wrong."""

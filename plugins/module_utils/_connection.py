@@ -112,9 +112,15 @@ def state_of(domain: t.Any) -> str:
     return 'paused'
 
 
-def xml_of(domain: t.Any, *, inactive: bool = False) -> str:
-    """The domain's XML, of now or (``inactive``) of its next start."""
+def xml_of(domain: t.Any, *, inactive: bool = False, secure: bool = False) -> str:
+    """The domain's XML, of now or (``inactive``) of its next start.
+
+    Args:
+        secure: with passwords, as a definition that is to be defined again must have them; never for results.
+    """
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
+    if secure:
+        flags |= libvirt.VIR_DOMAIN_XML_SECURE
     with explained('Failed to read the definition of the domain', domain=domain.name()):
         return t.cast(str, domain.XMLDesc(flags))
 

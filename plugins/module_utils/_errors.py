@@ -42,7 +42,10 @@ class DiskSnapError(Exception):
         self.hint = hint
         self.code = code
         self.result: dict[str, t.Any] = {}
-        super().__init__(self._sentence())
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return self._sentence()
 
     def _sentence(self) -> str:
         place = ', '.join(

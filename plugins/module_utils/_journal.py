@@ -130,13 +130,20 @@ def boot_id() -> str:
         return ''
 
 
-def end_quiesce(record: QuiesceRecord, thawed_by: str) -> None:
-    """Note in the record that the freeze is over; the window is known only on the host and boot that froze."""
+def end_quiesce(record: QuiesceRecord, thawed_by: str, ended_ns: int | None = None) -> None:
+    """Note in the record that the freeze is over; the window is known only on the host and boot that froze.
+
+    Args:
+        record: of the freeze.
+        thawed_by: ``module``, ``watchdog`` or ``guest``.
+        ended_ns: ``time.monotonic_ns()`` at the end of the thaw; None for now.
+    """
     record.state = THAWED
     record.thawed_by = thawed_by
     record.thawed_at = timestamp()
     if record.boot_id and record.boot_id == boot_id():
-        record.window_ms = round((time.monotonic_ns() - record.started_ns) / 1e6, 1)
+        ended = time.monotonic_ns() if ended_ns is None else ended_ns
+        record.window_ms = round((ended - record.started_ns) / 1e6, 1)
 
 
 @dataclass

@@ -40,6 +40,7 @@ class Guest:
     domain: t.Any
     name: str
     uuid: str
+    mountpoints: tuple[str, ...] = ()
     filesystems: int = 0
     presynced: bool = False
     foreign: bool = False
@@ -58,14 +59,32 @@ def side_by_side(action: t.Callable[[T], None], items: t.Sequence[T]) -> None:
     ``action`` keeps its own errors; one item needs no thread. Each action is bounded by the agent timeouts that
     it sets, so the join needs no deadline of its own.
     """
-    if len(items) == 1:
-        action(items[0])
+    if len(items) <= 1:
+        for item in items:
+            action(item)
         return
     threads = [threading.Thread(target=action, args=(item,)) for item in items]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def not_running(domain: str) -> DiskSnapError:
+    """The error for a guest whose agent cannot answer since its vCPUs stand still."""
+    return DiskSnapError(
+        'Failed to freeze the file systems of the guest', domain=domain, why='the domain is not running',
+        hint='A paused guest cannot answer; resume it, or do without the freeze (quiesce: none or preferred).',
+    )  # fmt: skip
+
+
+def too_few(domain: str, mountpoints: t.Sequence[str], count: int) -> DiskSnapError:
+    """The error for mount points that the guest does not have: its agent passes over them without a word."""
+    return DiskSnapError(
+        'Failed to freeze the file systems of the guest', domain=domain,
+        why=f'of the mount points named ({", ".join(mountpoints)}) it has {count} to freeze, not {len(set(mountpoints))}',
+        hint='Name mount points as virsh domfsinfo shows them.',
+    )  # fmt: skip
 
 
 class Quiesce:
@@ -80,6 +99,11 @@ class Quiesce:
         self._watchdog = watchdog
         self._terms = terms
         self._armed: list[Guest] = []
+
+    @property
+    def mountpoints(self) -> tuple[str, ...]:
+        """What the task wants frozen; empty for all."""
+        return self._terms.mountpoints
 
     def agent(self, guest: Guest) -> Agent:
         """The agent of a guest, bounded by the terms."""
@@ -96,10 +120,7 @@ class Quiesce:
         agent = self.agent(guest)
         try:
             if state_of(guest.domain) != 'running':
-                raise DiskSnapError(
-                    'Failed to freeze the file systems of the guest', domain=guest.name, why='the domain is not running',
-                    hint='A paused guest cannot answer; resume it, or take the snapshot with quiesce: none.',
-                )  # fmt: skip
+                raise not_running(guest.name)
             agent.bound()
             if agent.frozen():
                 guest.foreign = guest.frozen = True
@@ -108,30 +129,31 @@ class Quiesce:
         except DiskSnapError as error:
             guest.error = error
 
-    def freeze(self, guests: t.Sequence[Guest]) -> None:
+    def freeze(self, guests: t.Sequence[Guest], *, adopt: bool = False) -> None:
         """Arm the watchdog, then freeze side by side. Sets ``frozen`` or ``error`` of each guest.
+
+        Args:
+            guests: after ``flush``; those with an error are passed over.
+            adopt: have the watchdog thaw those too that something else has frozen.
 
         Raises:
             DiskSnapError: if the watchdog cannot be armed; then nothing was frozen.
         """
-        self._armed = [guest for guest in guests if guest.error is None and not guest.foreign]
-        if not self._armed:
-            return
-        self._watchdog.arm([guest.uuid for guest in self._armed], self._terms.max_frozen, self._terms.agent_timeout)
-        side_by_side(self._freeze_one, self._armed)
+        ready = [guest for guest in guests if guest.error is None]
+        self._armed = [guest for guest in ready if not guest.foreign]
+        watched = ready if adopt else self._armed
+        if watched:
+            self._watchdog.arm([guest.uuid for guest in watched], self._terms.max_frozen, self._terms.agent_timeout)
+            side_by_side(self._freeze_one, self._armed)
 
     def _freeze_one(self, guest: Guest) -> None:
         guest.started_ns = time.monotonic_ns()
-        wanted = self._terms.mountpoints
+        wanted = guest.mountpoints
         try:
             guest.filesystems = self.agent(guest).freeze(wanted)
             guest.frozen = guest.filesystems > 0
             if wanted and guest.filesystems < len(set(wanted)):
-                raise DiskSnapError(
-                    'Failed to freeze the file systems of the guest', domain=guest.name,
-                    why=f'of the {len(set(wanted))} mount points named ({", ".join(wanted)}) only {guest.filesystems} were frozen',
-                    hint='Name mount points as virsh domfsinfo shows them.',
-                )  # fmt: skip
+                raise too_few(guest.name, wanted, guest.filesystems)
             if not guest.frozen:
                 raise DiskSnapError(
                     'Failed to freeze the file systems of the guest', domain=guest.name, why='the agent found none to freeze'

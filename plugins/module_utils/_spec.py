@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt, require
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import TAKES
 
-METHODS = ('qemu', 'lvm', 'btrfs', 'reflink')
+METHODS = tuple(TAKES)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,35 @@ def common_spec() -> dict[str, t.Any]:
         },
         'disks': _disks_spec(),
     }
+
+
+def freeze_spec(*, quiesce: t.Sequence[str], default: str) -> dict[str, t.Any]:
+    """The argument spec of the options of a freeze."""
+    return {
+        'quiesce': {'type': 'str', 'choices': list(quiesce), 'default': default},
+        'mountpoints': {'type': 'list', 'elements': 'str'},
+        'max_frozen': {'type': 'float', 'default': 10},
+        'agent_timeout': {'type': 'float', 'default': 5},
+        'presync': {'type': 'bool', 'default': True},
+    }
+
+
+def terms(params: dict[str, t.Any]) -> Terms:
+    """The options of a freeze.
+
+    Raises:
+        DiskSnapError: if a time is not above zero or a mount point is not an absolute path.
+    """
+    for option in ('max_frozen', 'agent_timeout'):
+        if not 0 < params[option] < float('inf'):
+            raise DiskSnapError('Failed to read the options', why=f'{option} is {params[option]:g} and must be above 0')
+    mountpoints = tuple(params.get('mountpoints') or ())
+    for mountpoint in mountpoints:
+        if not mountpoint.startswith('/'):
+            raise DiskSnapError(
+                'Failed to read the options', why=f'the mount point {mountpoint!r} of mountpoints is not an absolute path'
+            )
+    return Terms(params['max_frozen'], params['agent_timeout'], params['presync'], mountpoints)
 
 
 # how the common options go together, as keyword arguments of AnsibleModule

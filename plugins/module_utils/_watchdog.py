@@ -10,8 +10,8 @@ its own session, holds none of the module's files, opens its own connection, and
 fork, as Ansible deletes the module's code once the module has ended.
 
 The two talk in lines of JSON over a socket pair. The module says ``arm`` (and waits for the answer) before it
-freezes, ``disarm`` once everything is thawed, or ``hold`` before it leaves a guest frozen on purpose. The end of
-the socket without either means that the module died: then the guests are thawed at once.
+freezes, ``disarm`` once everything is thawed, or ``hold`` before it leaves a guest frozen on purpose. If the socket
+ends while it is armed, the module has died: then the guests are thawed at once.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Watchdog:
         return {uuid: Thawed(*entry) for uuid, entry in answer.get('thawed', {}).items()}
 
     def close(self) -> None:
-        """Let go of it. Without ``disarm`` or ``hold`` before, it thaws everything it was armed for."""
+        """Let go of it: it ends, unless it holds guests or is armed; then it thaws them, at the deadline or at once."""
         self._socket.close()
 
 
@@ -243,7 +243,7 @@ class _Duty:
             self._reply()
         elif do == 'disarm':
             self._reply()
-            self._over = True
+            self._uuids, self._deadline = [], None
         elif do == 'finish':
             self._reply()
             self._channel = None
@@ -282,15 +282,15 @@ class _Duty:
                 thread.start()
             for thread in threads:
                 thread.join(self._agent_timeout * 4 + 10)
-            if all(uuid in self._safe for uuid in self._uuids) or self._told_to_stop():
+            self._listen_now()
+            if all(uuid in self._safe for uuid in self._uuids):
                 return
             time.sleep(RETRY_EVERY)
 
-    def _told_to_stop(self) -> bool:
-        """Whether the module, still there, has thawed everything itself meanwhile."""
+    def _listen_now(self) -> None:
+        """Hear the module, if it is still there: it may have thawed everything itself meanwhile."""
         if self._channel is not None and select.select([self._channel], [], [], 0)[0]:
             self._listen(time.monotonic())
-        return self._over
 
     def _reconnect(self) -> None:
         with contextlib.suppress(DiskSnapError, libvirt.libvirtError):

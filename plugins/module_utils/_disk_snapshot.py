@@ -1,0 +1,47 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one call of the module disk_snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._remove import remove
+from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import NONE
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import requests, terms
+from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
+from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import validate_snapshot_name
+
+
+def run(module: AnsibleModule) -> dict[str, t.Any]:
+    """Take or remove a snapshot, as the task says."""
+    params, check = module.params, module.check_mode
+    wanted = requests(params)
+    validate_snapshot_name(params['snapshot_name'])
+    options = TakeOptions(
+        snapshot_name=params['snapshot_name'],
+        method=params['method'],
+        quiesce=params['quiesce'],
+        terms=terms(params),
+        description=params['description'],
+        instant=params['instant'],
+    )
+    if params['state'] == 'reverted':
+        raise DiskSnapError(
+            f'Failed to revert to the snapshot {options.snapshot_name}', why='no method of this release can do it'
+        )
+    with contextlib.ExitStack() as stack:
+        watchdog = None
+        if params['state'] == 'present' and options.quiesce != NONE and not check:
+            watchdog = stack.enter_context(contextlib.closing(Watchdog(params['uri'])))  # before the connection
+        host = stack.enter_context(open_host(params['uri']))
+        if params['state'] == 'absent':
+            return remove(host, wanted, options.snapshot_name, timeout=params['timeout'], check=check)
+        return take(host, wanted, options, watchdog, check=check)

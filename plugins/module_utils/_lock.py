@@ -1,0 +1,83 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One run at a time on a domain: whoever comes second waits, or says who is at it.
+
+The lock is a file on the machine that runs the module, so two controllers that reach one hypervisor by a remote URI
+do not see each other; libvirt's own job lock is all that stands between these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+
+_RETRY_EVERY = 0.1
+
+
+def _directory() -> str:
+    """A directory that only this user can write to."""
+    if os.geteuid() == 0:
+        return '/run/disksnap'
+    return os.path.join(os.environ.get('XDG_RUNTIME_DIR') or os.path.expanduser('~/.cache'), 'disksnap')
+
+
+def _take(path: str, deadline: float) -> int | None:
+    """The locked file's descriptor; None if someone else still has it at the deadline."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            return descriptor
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+        if time.monotonic() >= deadline:
+            os.close(descriptor)
+            return None
+        time.sleep(_RETRY_EVERY)
+
+
+@contextlib.contextmanager
+def locked(domains: t.Sequence[Domain], *, wait: float) -> t.Iterator[None]:
+    """Hold the locks of these domains.
+
+    Args:
+        domains: of one task.
+        wait: seconds to wait for another run, in all.
+
+    Raises:
+        DiskSnapError: if another run still works on one of them.
+    """
+    directory = _directory()
+    held: list[int] = []
+    deadline = time.monotonic() + wait
+    try:
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            for domain in sorted(domains, key=lambda one: one.uuid):  # one order for all runs: no deadlock
+                path = os.path.join(directory, f'{domain.uuid}.lock')
+                descriptor = _take(path, deadline)
+                if descriptor is None:
+                    raise DiskSnapError(
+                        'Failed to start', domain=domain.name,
+                        why=f'another run of this collection is at work on it and did not end within {wait:.0f} seconds',
+                        hint='Nothing was changed. Run the task again when that one has ended.',
+                    )  # fmt: skip
+                held.append(descriptor)
+        except OSError as error:
+            raise DiskSnapError(f'Failed to take a lock in {directory}', why=str(error)) from error
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)

@@ -1,0 +1,195 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What stands against a merge: each check raises, or returns warnings, before anything is changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, PULL, DiskMerge, MergeOptions
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
+
+if t.TYPE_CHECKING:
+    from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_plan import Reading
+
+# a qcow2's own tables, at most, for every byte of data: 8 bytes a cluster of 64 KiB, and the refcounts
+_TABLES = 1 / 1000
+
+
+def check(reading: Reading, merge: DiskMerge, users: _chain.Users, options: MergeOptions) -> list[str]:
+    """All checks of a merge that is to begin.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        DiskSnapError: what stands against it.
+    """
+    if reading.disk.readonly:
+        raise reading.error('the disk is read-only')
+    warnings = [] if reading.live else _check_offline(reading, merge, options)
+    if merge.direction == COMMIT:
+        _refuse_shared(reading, merge, users)
+        _refuse_small_device(reading, merge)
+    warnings += _check_space(reading, merge)
+    if merge.devices:
+        warnings.append(
+            f'{_place(reading)}: {", ".join(merge.devices)} will no longer be used and is not deleted, as it is no file.'
+        )
+    return warnings
+
+
+def _place(reading: Reading) -> str:
+    return f'Domain {reading.domain.name}, disk {reading.spec.target}'
+
+
+# -- shut off -------------------------------------------------------------------------------------------------
+
+
+def _check_offline(reading: Reading, merge: DiskMerge, options: MergeOptions) -> list[str]:
+    domain = reading.domain
+    if not domain.host.local:
+        raise reading.error(
+            'a shut-off domain is merged with qemu-img, which must run on the hypervisor itself',
+            'Run the module on the hypervisor with a local uri, or start the domain.',
+        )
+    with explained('Failed to plan the merge', domain=domain.name):
+        saved = domain.handle.hasManagedSaveImage(0)
+    if saved:
+        raise reading.error(
+            'the domain is saved (managed save) and would come back on the layers of the time when it was saved',
+            'Start it and merge it while it runs, or discard the saved state with virsh managedsave-remove.',
+        )
+    layers = [reading.disk.chain[0], merge.top, *([merge.base] if merge.base else [])]
+    for layer in layers:
+        if layer.encrypted:
+            raise reading.error(f'{layer.key} is encrypted', 'Start the domain and merge it while it runs.')
+        if layer.path is None and layer.type != 'volume':
+            raise reading.error(
+                f'{layer.key} is not a file or device of this host', 'Start the domain and merge it while it runs.'
+            )
+    warnings = []
+    if not options.wait:
+        warnings.append(f'{_place(reading)}: wait: false has no effect on a shut-off domain, which no job outlives.')
+    if options.bandwidth and merge.direction == PULL:
+        warnings.append(f'{_place(reading)}: bandwidth has no effect on a pull of a shut-off domain.')
+    return warnings
+
+
+# -- who else stands on it --------------------------------------------------------------------------------------
+
+
+def _refuse_shared(reading: Reading, merge: DiskMerge, users: _chain.Users) -> None:
+    """A commit writes to the base and makes all above it worthless to anyone who is not on top of this chain."""
+    assert merge.base is not None
+    pools = reading.domain.host.pools
+    ours = {pools.canonical(key) for key in [*reading.keys, *(reading.record.files if reading.record else [])]}
+    for key in [*merge.layers, merge.base.key]:
+        others = users.domains_on(key) - {reading.domain.name}
+        if others:
+            raise _shared(reading, key, f'the domain {", ".join(sorted(others))} stands on it too')
+        images = sorted(path for path in users.images_on(key) if path and pools.canonical(path) not in ours)
+        if images:
+            raise _shared(reading, key, f'it is the backing file of {", ".join(images)} too')
+        disks = [disk.target for disk in _other_disks(reading) if _stands_on(reading, disk, key)]
+        if disks:
+            raise _shared(reading, key, f'the disk {", ".join(disks)} of the same domain stands on it too')
+
+
+def _shared(reading: Reading, key: str, why: str) -> DiskSnapError:
+    return reading.error(
+        f'a commit would spoil {key} for others: {why}',
+        'Use direction: pull, or remove what else uses it. Nothing was changed.',
+    )
+
+
+def _other_disks(reading: Reading) -> list[Disk]:
+    found = [*reading.now.disks, *(reading.lasting.disks if reading.lasting else ())]
+    return [disk for disk in found if disk.target != reading.spec.target and disk.source is not None]
+
+
+def _stands_on(reading: Reading, disk: Disk, key: str) -> bool:
+    pools = reading.domain.host.pools
+    layers = disk.chain
+    with contextlib.suppress(DiskSnapError):  # a broken disk: what its XML says is all there is to know
+        layers = _chain.whole(disk, pools, reading.domain.name).chain
+    return pools.canonical(key) in {pools.canonical(layer.path or layer.key) for layer in layers}
+
+
+# -- room -----------------------------------------------------------------------------------------------------
+
+
+def _refuse_small_device(reading: Reading, merge: DiskMerge) -> None:
+    """QEMU grows a base image that is smaller than the overlay, but not a block device."""
+    assert merge.base is not None
+    path = merge.base.path
+    if path is None or not path.startswith('/dev/') or merge.base.format not in (None, 'raw'):
+        return
+    base, top = _device_size(reading, path), _capacity(reading, merge)
+    if base is not None and top is not None and base < top:
+        raise reading.error(
+            f'the base {path} has {base} bytes, the overlay {top}, and QEMU cannot grow a device', f'Grow {path} first.'
+        )
+
+
+def _device_size(reading: Reading, path: str) -> int | None:
+    if reading.domain.host.local:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            return os.lseek(descriptor, 0, os.SEEK_END)
+        finally:
+            os.close(descriptor)
+    info = reading.domain.host.pools.volume(path)
+    return info.capacity if info else None
+
+
+def _capacity(reading: Reading, merge: DiskMerge) -> int | None:
+    if reading.live and merge.active:
+        with explained('Failed to read the size of the disk', domain=reading.domain.name, disk=merge.target):
+            return t.cast(int, reading.domain.handle.blockInfo(merge.target)[0])
+    info = reading.domain.host.pools.volume(merge.top.path) if merge.top.path else None
+    return info.capacity if info else None
+
+
+def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
+    """The file that receives grows by at most what the merged layers hold, and by at least what they hold more than it."""
+    pools = reading.domain.host.pools
+    heir = merge.base if merge.direction == COMMIT else merge.top
+    if heir is None or heir.path is None or heir.path.startswith('/dev/'):
+        return []
+    info, found = pools.volume(heir.path), pools.in_directory(posixpath.dirname(heir.path), make=False)
+    if info is None or found is None:
+        return []
+    top = pools.volume(merge.top.path) if merge.top.path else None
+    largest = top.allocation if merge.direction == COMMIT and top else merge.bytes
+    least = int(largest * (1 - _TABLES)) - info.allocation
+    most = merge.bytes
+    if heir.format == 'raw':
+        most = min(most, max(0, info.capacity - info.allocation))
+    free = _free(found[0], reading)
+    if least > free:
+        raise reading.error(
+            f'{heir.path} must grow by {least} bytes at least, and its file system has {free} left', 'Make room there.'
+        )
+    if most > free:
+        return [
+            f'{_place(reading)}: {heir.path} may grow by up to {most} bytes, and its file system has {free} left. If that does '
+            'not do, the merge fails and the chain stays as it is.'
+        ]
+    return []
+
+
+def _free(pool: t.Any, reading: Reading) -> int:
+    with explained('Failed to read the free space of the storage pool', domain=reading.domain.name):
+        return t.cast(int, pool.info()[3])

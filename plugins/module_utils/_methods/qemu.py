@@ -1,0 +1,266 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Method ``qemu``: a qcow2 overlay takes the guest's writes, the image below stands still and is the backup source.
+
+The overlays are volumes made before the freeze; all disks of a domain then move onto theirs in one libvirt call
+(``VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT``), without libvirt's own snapshot metadata. libvirt verifies nothing of an
+image that it is told to reuse (measured with 9.0), so it is verified here.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _chain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._command import run
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import DIRECTORY_TYPES
+from ansible_collections.disksnap.libvirt.plugins.module_utils._undo import undo_overlays
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import overlaid, settled
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.snapshot import ExternalDisk, external
+
+# network protocols whose image a qcow2 header can name without a secret
+_HEADER_PROTOCOLS = ('nbd',)
+# an empty qcow2 of any size takes less than this
+_ROOM_FOR_OVERLAY = 1024 * 1024
+_REBASE_TIMEOUT = 60.0
+
+
+class QemuMethod(DiskMethod):
+    """Overlays by libvirt and QEMU."""
+
+    name = 'qemu'
+    copies = False
+
+    def auto_reason(self, disk: Disk, domain: Domain) -> str | None:
+        source = disk.source
+        if source is None or source.format not in ('qcow2', 'raw'):
+            return None
+        if source.type == 'file':
+            return f'its image is a {source.format} file'
+        if source.type == 'volume' and _volume_is_file(source, domain):
+            return f'its image is a {source.format} file, volume of the pool {source.pool}'
+        return None
+
+    def refusal(self, disk: Disk, domain: Domain) -> str | None:
+        source = disk.source
+        if source is None:
+            return 'the drive is empty'
+        if source.encrypted:
+            return 'its image is encrypted, and an overlay would hold what the guest writes in the clear'
+        if source.type == 'network':
+            if source.protocol not in _HEADER_PROTOCOLS or source.authenticated:
+                return (
+                    f'a qcow2 overlay cannot name a {source.protocol} image'
+                    f'{" that needs a secret" if source.authenticated else ""} as its backing file here'
+                )
+            if not domain.live:
+                return 'libvirt does not put an overlay over a network disk of a domain that is shut off'
+            if not domain.host.local:
+                return 'qemu-img, which writes the overlay\'s backing file, must run on the hypervisor itself'
+        elif source.type not in ('file', 'block', 'volume'):
+            return f'it does not take disks of type {source.type}'
+        return None
+
+    # -- plan ---------------------------------------------------------------------------------------------
+
+    def plan(self, subject: Subject, disk: Disk, method: Method, reason: str) -> DiskPlan:
+        domain, source = subject.domain, disk.source
+        assert source is not None
+        self._refuse_busy(subject, disk)
+        path, pool = self._place(subject, disk, method)
+        base = _chain.local_path(source, domain.host.pools)
+        capacity = self._capacity(subject, disk, base)
+        if path not in subject.reclaimed and domain.host.pools.volume(path) is not None:
+            raise DiskSnapError(
+                'Failed to plan the overlay', domain=domain.name, disk=disk.target, why=f'{path} already exists',
+                hint='Take another snapshot_name, name a file, or remove that one if nothing uses it.',
+            )  # fmt: skip
+        name = posixpath.basename(path)
+        resolved = Method('qemu', pool=pool, file=name if pool else path)
+        record = DiskRecord(
+            target=disk.target,
+            method='qemu',
+            method_xml=to_xml(resolved),
+            original=settled(disk.xml),
+            modified_disk=overlaid(disk, path, live=subject.live),
+            backup_source=self._backup_source(source, base, domain),
+            volumes=[Volume(path=path, name=name, format='qcow2', pool=pool, capacity=capacity)],
+        )
+        return DiskPlan(disk, resolved, reason, record, {'base': base})
+
+    def _refuse_busy(self, subject: Subject, disk: Disk) -> None:
+        job = _blockjob.look(subject.domain.handle, disk.target) if subject.live else None
+        if job is not None:
+            raise DiskSnapError(
+                'Failed to plan the overlay', domain=subject.domain.name, disk=disk.target,
+                why=f'a block job ({job.kind}) runs on it',
+                hint='Let snapshot_merge finish it, or end it with state: aborted.',
+            )  # fmt: skip
+
+    def _place(self, subject: Subject, disk: Disk, method: Method) -> tuple[str, str | None]:
+        """Path of the overlay, and the lasting pool that will hold it (None: a transient one)."""
+        domain, pools = subject.domain, subject.domain.host.pools
+        name = method.file or f'{domain.name}-{disk.target}.{subject.snapshot_name}.qcow2'
+        directory = self._directory(subject, disk, method, name)
+        if name.startswith('/'):
+            if posixpath.dirname(name) != directory:
+                raise DiskSnapError(
+                    'Failed to plan the overlay', domain=domain.name, disk=disk.target,
+                    why=f'the file {name} is outside the pool {method.pool}, whose directory is {directory}',
+                )  # fmt: skip
+            name = posixpath.basename(name)
+        if len(name.encode()) > 255:
+            raise DiskSnapError(
+                'Failed to plan the overlay', domain=domain.name, disk=disk.target, why=f'the file name {name} is too long',
+                hint='Name a shorter one with file.',
+            )  # fmt: skip
+        found = pools.in_directory(directory)
+        assert found is not None
+        if found[1].available < _ROOM_FOR_OVERLAY:
+            raise DiskSnapError(
+                'Failed to plan the overlay', domain=domain.name, disk=disk.target,
+                why=f'no space is left on {directory} ({found[1].available} bytes)', hint='Make room, or name another pool.',
+            )  # fmt: skip
+        path = posixpath.join(directory, name)
+        return path, pools.pool_name_of(path)
+
+    def _directory(self, subject: Subject, disk: Disk, method: Method, name: str) -> str:
+        domain, source = subject.domain, disk.source
+        assert source is not None
+        if method.pool is not None:
+            info = domain.host.pools.by_name(method.pool)[1]
+            if info.type not in DIRECTORY_TYPES or not info.path:
+                raise DiskSnapError(
+                    'Failed to plan the overlay', domain=domain.name, disk=disk.target,
+                    why=f'the pool {method.pool} is of type {info.type}, and an overlay is a file',
+                    hint=f'Name a pool of type {", ".join(DIRECTORY_TYPES)}.',
+                )  # fmt: skip
+            return posixpath.normpath(info.path)
+        if name.startswith('/'):
+            return posixpath.dirname(name)
+        if source.type == 'file' or (source.type == 'volume' and _volume_is_file(source, domain)):
+            return posixpath.dirname(_chain.local_path(source, domain.host.pools) or '')
+        raise DiskSnapError(
+            'Failed to plan the overlay', domain=domain.name, disk=disk.target,
+            why=f'its image is of type {source.type}, so no directory beside it can hold an overlay',
+            hint='Name a pool (of directory type) for it, or a file by its absolute path.',
+        )  # fmt: skip
+
+    def _capacity(self, subject: Subject, disk: Disk, base: str | None) -> int:
+        domain = subject.domain
+        if subject.live:
+            with explained('Failed to read the size of the disk', domain=domain.name, disk=disk.target):
+                return t.cast(int, domain.handle.blockInfo(disk.target)[0])
+        volume = domain.host.pools.volume(base) if base else None
+        if volume is None:
+            raise DiskSnapError(
+                'Failed to read the size of the disk', domain=domain.name, disk=disk.target,
+                why=f'{base} is not there, or no storage pool can see it',
+            )  # fmt: skip
+        return volume.capacity
+
+    def _backup_source(self, source: Source, base: str | None, domain: Domain) -> BackupSource:
+        pool, volume = source.pool, source.volume
+        if source.type == 'file' and base is not None:
+            pool = domain.host.pools.pool_name_of(base)
+            volume = posixpath.basename(base) if pool else None
+        return BackupSource(
+            xml=source.xml, type=source.type, path=base, format=source.format, pool=pool, volume=volume
+        )
+
+    # -- prepare, commit, finish --------------------------------------------------------------------------
+
+    def prepare(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
+        for plan in plans:
+            self._create(subject, plan)
+        disks = [ExternalDisk(plan.disk.target, plan.record.volumes[0].path) for plan in plans]
+        omit = [*subject.others]
+        plans[0].notes['snapshot_xml'] = external(subject.snapshot_name, subject.description, disks, omit)
+
+    def _create(self, subject: Subject, plan: DiskPlan) -> None:
+        domain, volume, base = subject.domain, plan.record.volumes[0], plan.notes['base']
+        source = plan.disk.source
+        assert source is not None
+        pools = domain.host.pools
+        with explained(
+            f'Failed to create the overlay {volume.path}', domain=domain.name, disk=plan.disk.target,
+            hint='Nothing of the snapshot was kept.',
+        ):  # fmt: skip
+            made = pools.create_overlay(
+                volume.path,
+                None if base else volume.capacity,
+                backing_path=base,
+                backing_format=(source.format or 'raw') if base else None,
+                like=pools.volume(base) if base else None,
+            )
+        if base is None:
+            run(
+                ['qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', source.format or 'raw', '-b', _header_name(source), volume.path],
+                f'Failed to name the backing file in {volume.path}',
+                timeout=_REBASE_TIMEOUT, domain=domain.name, disk=plan.disk.target,
+            )  # fmt: skip
+            return
+        if made.capacity != volume.capacity or made.backing_path != base:
+            raise DiskSnapError(
+                'Failed to create the overlay', domain=domain.name, disk=plan.disk.target,
+                why=f'{volume.path} came out with {made.capacity} bytes over {made.backing_path}, '
+                f'not {volume.capacity} over {base}',
+            )  # fmt: skip
+
+    def commit(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
+        flags = (
+            libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+            | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+            | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+            | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
+        )
+        with explained('Failed to move the disks onto their overlays', domain=subject.domain.name):
+            subject.domain.handle.snapshotCreateXML(plans[0].notes['snapshot_xml'], flags)
+
+    def finish(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
+        now = subject.domain.read()
+        for plan in plans:
+            disk = now.disk(plan.disk.target)
+            overlay = plan.record.volumes[0].path
+            if disk is None or disk.source is None or disk.source.path != overlay:
+                raise DiskSnapError(
+                    'Failed to find the overlay in use after the snapshot', domain=subject.domain.name, disk=plan.disk.target,
+                    why=f'the domain uses {disk.source.key if disk and disk.source else "nothing"}, not {overlay}',
+                )  # fmt: skip
+            plan.record.modified_disk = settled(disk.xml)
+            subject.domain.host.pools.refresh(overlay)
+
+    # -- undo ---------------------------------------------------------------------------------------------
+
+    def rollback(self, domain: Domain, records: t.Sequence[DiskRecord]) -> None:
+        undo_overlays(domain, records)
+
+    def present(self, domain: Domain, record: DiskRecord) -> bool:
+        disk = domain.read().disk(record.target)
+        if disk is None:
+            return False
+        return _chain.whole(disk, domain.host.pools, domain.name).layer(record.volumes[0].path) is not None
+
+
+def _volume_is_file(source: Source, domain: Domain) -> bool:
+    return domain.host.pools.by_name(source.pool or '')[1].type in DIRECTORY_TYPES
+
+
+def _header_name(source: Source) -> str:
+    """What a qcow2 header names an NBD export: ``nbd://host:port/name`` or ``nbd+unix:///name?socket=PATH``."""
+    host = source.hosts[0] if source.hosts else ''
+    name = (source.name or '').lstrip('/')
+    if host.startswith('unix:'):
+        return f'nbd+unix:///{name}?socket={host[len("unix:") :]}'
+    return f'nbd://{host}/{name}'

@@ -1,0 +1,62 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The methods that there are, and the choice among them."""
+
+from __future__ import annotations
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.qemu import QemuMethod
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO, Method, resolve
+
+METHODS: dict[str, DiskMethod] = {method.name: method for method in (QemuMethod(),)}
+
+
+def method_of(name: str) -> DiskMethod:
+    """The method of this name.
+
+    Raises:
+        DiskSnapError: if this release does not have it.
+    """
+    if name not in METHODS:
+        raise DiskSnapError(
+            f'Failed to use the method {name}', why=f'this release has {", ".join(METHODS)}', hint='Name one of these.'
+        )
+    return METHODS[name]
+
+
+def choose(wanted: Method, disk: Disk, domain: Domain) -> tuple[DiskMethod, Method, str]:
+    """The method for a disk, the options made out for it, and why it was chosen.
+
+    ``auto`` is the proposal's rule and nothing else: where no rule takes the disk, it must be said.
+
+    Raises:
+        DiskSnapError: if no rule takes it, or the method named cannot; it names the methods that can.
+    """
+    if wanted.name == AUTO:
+        for method in METHODS.values():
+            reason = method.auto_reason(disk, domain)
+            if reason is not None and method.refusal(disk, domain) is None:
+                return method, resolve(wanted, method.name, disk=disk.target), f'auto: {reason}'
+        source = disk.source
+        kind = f'a {source.format} image of type {source.type}' if source else 'an empty drive'
+        raise DiskSnapError(
+            'Failed to choose a method', domain=domain.name, disk=disk.target, why=f'auto has no rule for {kind}',
+            hint=_can(disk, domain),
+        )  # fmt: skip
+    method = method_of(wanted.name)
+    refusal = method.refusal(disk, domain)
+    if refusal is not None:
+        raise DiskSnapError(
+            f'Failed to use the method {wanted.name}', domain=domain.name, disk=disk.target, why=refusal, hint=_can(disk, domain)
+        )
+    return method, resolve(wanted, wanted.name, disk=disk.target), 'named by the task'
+
+
+def _can(disk: Disk, domain: Domain) -> str:
+    names = [name for name, method in METHODS.items() if method.refusal(disk, domain) is None]
+    return f'Methods that can take it: {", ".join(names)}.' if names else 'No method of this release can take it.'

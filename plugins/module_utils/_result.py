@@ -1,0 +1,77 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the modules return, in the shapes of their RETURN documentation, and what ``--diff`` shows."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import asdict
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, QuiesceRecord, SnapshotRecord
+
+
+def snapshot(domain: Domain, record: SnapshotRecord) -> dict[str, t.Any]:
+    """One of ``domains`` of disk_snapshot."""
+    return {
+        'name': domain.name,
+        'uuid': domain.uuid,
+        'snapshot_name': record.name,
+        'created_at': record.created_at,
+        'description': record.description,
+        'consistency': record.consistency,
+        'freeze': asdict(record.freeze) if record.freeze else None,
+        'disks': [_disk(disk) for disk in record.disks],
+    }
+
+
+def _disk(record: DiskRecord) -> dict[str, t.Any]:
+    return {
+        'target': record.target,
+        'method': record.method,
+        'method_xml': record.method_xml,
+        'modified_disk': record.modified_disk,
+        'backup_source': asdict(record.backup_source),
+        'volumes': [asdict(volume) for volume in record.volumes],
+    }
+
+
+def quiesce(domain: Domain, record: QuiesceRecord, state: str) -> dict[str, t.Any]:
+    """One of ``domains`` of storage_quiesce."""
+    return {
+        'name': domain.name,
+        'uuid': domain.uuid,
+        'state': state,
+        'filesystems': record.filesystems,
+        'presynced': record.presynced,
+        'frozen_at': record.frozen_at or None,
+        'thawed_at': record.thawed_at,
+        'window_ms': record.window_ms,
+        'thawed_by': record.thawed_by,
+    }
+
+
+def disk_diff(pairs: t.Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
+    """``--diff`` of disks: domain, target, XML before and XML after."""
+    before = after = ''
+    for domain, target, old, new in pairs:
+        heading = f'# disk {target} of domain {domain}\n'
+        before += heading + _lines(old)
+        after += heading + _lines(new)
+    return {'before': before, 'after': after}
+
+
+def _lines(xml: str) -> str:
+    """The XML with an element a line, so that a diff shows which one changed."""
+    return xml.replace('><', '>\n<') + '\n' if xml else ''
+
+
+def snapshot_diff(new: t.Iterable[tuple[Domain, SnapshotRecord]]) -> dict[str, str]:
+    """``--diff`` of a snapshot that is taken."""
+    return disk_diff(
+        (domain.name, disk.target, disk.original, disk.modified_disk or disk.original)
+        for domain, record in new
+        for disk in record.disks
+    )

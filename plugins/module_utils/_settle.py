@@ -1,0 +1,43 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finish or undo what an earlier run left: every task does so before its own work on a domain."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import undo
+
+HALF_TAKEN = (_journal.PREPARING, _journal.COMMITTING)
+
+
+def half_taken(journal: Journal) -> list[SnapshotRecord]:
+    """Entries of snapshots that a run began and never finished."""
+    return [record for record in journal.snapshots.values() if record.state in HALF_TAKEN]
+
+
+def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
+    """Undo the half-taken snapshots of these domains; what was done, as warnings.
+
+    A snapshot of several domains is whole or not there: where one of them was half taken, those of the same group
+    that had been recorded already go too.
+
+    Raises:
+        DiskSnapError: if something cannot be undone.
+    """
+    warnings = []
+    groups = {record.group for _domain, journal in domains for record in half_taken(journal)}
+    for domain, journal in domains:
+        for record in list(journal.snapshots.values()):
+            if record.state not in HALF_TAKEN and record.group not in groups:
+                continue
+            undo(domain, journal, record.name)
+            warnings.append(
+                f'An interrupted run had left the snapshot {record.name} of the domain {domain.name} half taken; it was undone.'
+            )
+    return warnings

@@ -1,0 +1,248 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The engine: one snapshot over any mix of domains and methods, whole or not there.
+
+plan -> prepare -> freeze -> commit -> thaw -> finish. All that is slow comes before the first freeze or after the
+last thaw. The journal says what is about to happen before it does, so that the next run can undo what a killed one
+began (``_settle.py``).
+"""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+from dataclasses import dataclass, field
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, side_by_side
+
+REQUIRED, PREFERRED, NONE = 'required', 'preferred', 'none'
+
+
+@dataclass
+class Member:
+    """One domain in the snapshot: what is planned for it and how far it got.
+
+    ``existing`` is the journal's entry where this domain has the snapshot already; then nothing is planned.
+    """
+
+    domain: Domain
+    subject: Subject
+    journal: Journal
+    existing: SnapshotRecord | None = None
+    plans: list[tuple[DiskMethod, DiskPlan]] = field(default_factory=list)
+    record: SnapshotRecord | None = None
+    guest: Guest | None = None
+    committed: bool = False
+    error: DiskSnapError | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def result(self) -> SnapshotRecord:
+        """The entry that describes the snapshot, old or new."""
+        record = self.existing or self.record
+        assert record is not None
+        return record
+
+    def by_method(self) -> list[tuple[DiskMethod, list[DiskPlan]]]:
+        """The plans of each method together, in the order in which the disks came."""
+        grouped: dict[str, tuple[DiskMethod, list[DiskPlan]]] = {}
+        for method, one in self.plans:
+            grouped.setdefault(method.name, (method, []))[1].append(one)
+        return list(grouped.values())
+
+
+def draft(members: t.Sequence[Member], description: str | None) -> None:
+    """Give each new member the record that its plans add up to, all of one group and one time."""
+    group, now = str(uuid.uuid4()), _journal.timestamp()
+    for member in members:
+        if member.existing is None:
+            member.record = SnapshotRecord(
+                name=member.subject.snapshot_name,
+                state=_journal.PREPARING,
+                created_at=now,
+                group=group,
+                description=description,
+                consistency='crash' if member.subject.live else 'offline',
+                disks=[one.record for _method, one in member.plans],
+            )
+
+
+class Transaction:
+    """Takes the snapshot of all new members, or leaves none of them changed.
+
+    Args:
+        members: planned and drafted.
+        quiesce: the freeze to use; None for ``quiesce: none``.
+        policy: ``required``, ``preferred`` or ``none``.
+    """
+
+    def __init__(self, members: t.Sequence[Member], quiesce: Quiesce | None, policy: str) -> None:
+        self._members = [member for member in members if member.existing is None]
+        self._quiesce = quiesce
+        self._policy = policy
+
+    def run(self) -> None:
+        """Run all steps.
+
+        Raises:
+            DiskSnapError: after everything was undone; it says so, or what is left.
+        """
+        if not self._members:
+            return
+        try:
+            self._prepare()
+            self._take()
+            self._judge()
+            self._finish()
+        except DiskSnapError as error:
+            self._undo(error)
+            raise
+        except BaseException:
+            self._undo(None)
+            raise
+
+    # -- steps --------------------------------------------------------------------------------------------
+
+    def _note(self, state: str) -> None:
+        for member in self._members:
+            assert member.record is not None
+            member.record.state = state
+            member.journal.snapshots[member.record.name] = member.record
+            _journal.store(member.domain.handle, member.journal)
+
+    def _prepare(self) -> None:
+        self._note(_journal.PREPARING)
+        for member in self._members:
+            for method, plans in member.by_method():
+                method.prepare(member.subject, plans)
+        self._note(_journal.COMMITTING)
+
+    def _take(self) -> None:
+        """Freeze all, then commit and thaw each: every guest stands still while any is committed, no longer."""
+        quiesce = self._quiesce
+        try:
+            if quiesce is not None:
+                self._freeze(quiesce)
+            side_by_side(self._commit_one, self._members)
+        finally:
+            if quiesce is not None:
+                quiesce.finish()
+        failed = [member.error for member in self._members if member.error is not None]
+        if failed:
+            raise failed[0]
+
+    def _freeze(self, quiesce: Quiesce) -> None:
+        for member in self._members:
+            if member.subject.live:
+                domain = member.domain
+                member.guest = Guest(domain.handle, domain.name, domain.uuid, quiesce.mountpoints)
+        guests = [member.guest for member in self._members if member.guest is not None]
+        quiesce.flush(guests)
+        self._insist(guests)
+        quiesce.freeze(guests)
+        self._insist(guests)
+
+    def _insist(self, guests: t.Sequence[Guest]) -> None:
+        """With ``required``, one guest that cannot be frozen ends it for all."""
+        failed = [guest.error for guest in guests if guest.error is not None]
+        if failed and self._policy == REQUIRED:
+            raise failed[0]
+
+    def _commit_one(self, member: Member) -> None:
+        try:
+            with_pause = self._needs_pause(member)
+            if with_pause:
+                member.domain.handle.suspend()
+            try:
+                for method, plans in member.by_method():
+                    method.commit(member.subject, plans)
+                member.committed = True
+            finally:
+                if with_pause:
+                    member.domain.handle.resume()
+        except DiskSnapError as error:
+            member.error = error
+        except Exception as error:
+            member.error = DiskSnapError('Failed to take the snapshot', domain=member.domain.name, why=str(error))
+        finally:
+            if self._quiesce is not None and member.guest is not None:
+                self._quiesce.thaw(member.guest)
+
+    def _needs_pause(self, member: Member) -> bool:
+        """Copies of several disks of a guest that is not frozen fit one another only if nothing runs meanwhile."""
+        frozen = member.guest is not None and member.guest.frozen
+        copies = any(method.copies for method, _one in member.plans)
+        return not frozen and copies and len(member.plans) > 1 and member.domain.state == 'running'
+
+    # -- verdict ------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        """Say of each member what its guest's freeze amounts to; with ``required``, refuse what is not proved."""
+        for member in self._members:
+            guest, record = member.guest, member.record
+            assert record is not None
+            if guest is None:
+                continue
+            member.warnings += guest.warnings
+            if guest.filesystems or guest.foreign:
+                record.freeze = FreezeRecord(guest.filesystems, guest.presynced, guest.window_ms, guest.thawed_by)
+            if guest.error is None and guest.held:
+                record.consistency = 'filesystem'
+                continue
+            doubt = self._doubt(member, guest)
+            if self._policy == REQUIRED:
+                raise doubt
+            member.warnings.append(f'{doubt} The snapshot is crash-consistent.')
+
+    def _doubt(self, member: Member, guest: Guest) -> DiskSnapError:
+        if guest.error is not None:
+            return guest.error
+        who = {'watchdog': 'the watchdog, as max_frozen had passed', 'guest': 'the guest itself or someone else'}
+        return DiskSnapError(
+            'Failed to keep the guest frozen until its disks were taken', domain=member.domain.name,
+            why=f'it was thawed by {who.get(guest.thawed_by or "", "someone else")}',
+        )  # fmt: skip
+
+    def _finish(self) -> None:
+        for member in self._members:
+            for method, plans in member.by_method():
+                method.finish(member.subject, plans)
+        self._note(_journal.PRESENT)
+
+    # -- undo ---------------------------------------------------------------------------------------------
+
+    def _undo(self, cause: DiskSnapError | None) -> None:
+        """Undo every member; what cannot be undone stays in the journal and is added to the cause."""
+        left = []
+        for member in self._members:
+            try:
+                undo(member.domain, member.journal, member.subject.snapshot_name)
+            except DiskSnapError as error:
+                left.append(str(error))
+        if cause is not None and left:
+            cause.hint = f'{cause.hint or ""} Undoing it failed too: {" ".join(left)} The next run tries again.'.strip()
+
+
+def undo(domain: Domain, journal: Journal, name: str) -> None:
+    """Undo one domain's entry by each of its methods, from whatever point it reached, and forget it.
+
+    Raises:
+        DiskSnapError: if something is left; the entry then stays for the next run.
+    """
+    record = journal.snapshots.get(name)
+    if record is None:
+        return
+    with explained('Failed to undo the snapshot', domain=domain.name):
+        for method in dict.fromkeys(disk.method for disk in record.disks):
+            method_of(method).rollback(domain, [disk for disk in record.disks if disk.method == method])
+    del journal.snapshots[name]
+    _journal.store(domain.handle, journal)

@@ -1,0 +1,242 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``disk_snapshot``, state present: from the task to a snapshot, or to its prediction."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import forecast
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Quiesce, Terms
+from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import (
+    Selection,
+    plan,
+    refuse_collisions,
+    select,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_taken, settle
+from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import NONE, REQUIRED, Member, Transaction, draft
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
+from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
+
+# how long a task waits for another one that is at work on the same domain, in seconds
+LOCK_WAIT = 60.0
+
+
+@dataclass(frozen=True)
+class TakeOptions:
+    """The task's options that all its domains share."""
+
+    snapshot_name: str
+    method: str
+    quiesce: str
+    terms: Terms
+    description: str | None
+    instant: str = 'group'
+
+
+def take(
+    host: Host, requests: t.Sequence[Request], options: TakeOptions, watchdog: Watchdog | None, *, check: bool
+) -> dict[str, t.Any]:
+    """Take the snapshot on all domains; what the module returns.
+
+    Args:
+        watchdog: forked before the connection; None for ``quiesce: none`` and in check mode.
+        check: only predict.
+
+    Raises:
+        DiskSnapError: nothing was changed, or all was undone; or the sentence says what is left.
+    """
+    domains = [host.domain(request.name) for request in requests]
+    _refuse_same(domains)
+    if check:
+        members = [_member(domain, request, options, check=True) for domain, request in zip(domains, requests)]
+        return _outcome(members, options, check=True)
+    with locked(domains, wait=LOCK_WAIT):
+        warnings = settle([(domain, _journal.load(domain.handle)) for domain in domains])
+        if options.instant == 'domain':
+            return _one_by_one(list(zip(domains, requests)), options, watchdog, warnings)
+        members = [_member(domain, request, options, check=False) for domain, request in zip(domains, requests)]
+        return _run(members, options, watchdog, warnings)
+
+
+def _run(
+    members: list[Member], options: TakeOptions, watchdog: Watchdog | None, warnings: list[str]
+) -> dict[str, t.Any]:
+    refuse_collisions((member.domain.name, one) for member in members for _method, one in member.plans)
+    draft(members, options.description)
+    quiesce = Quiesce(watchdog, options.terms) if watchdog is not None else None
+    try:
+        Transaction(members, quiesce, options.quiesce).run()
+    except DiskSnapError as error:
+        error.result.setdefault('warnings', []).extend(warnings)
+        raise
+    outcome = _outcome(members, options, check=False)
+    outcome['warnings'] = warnings + outcome['warnings']
+    return outcome
+
+
+def _one_by_one(
+    pairs: list[tuple[Domain, Request]], options: TakeOptions, watchdog: Watchdog | None, warnings: list[str]
+) -> dict[str, t.Any]:
+    """Each domain a snapshot of its own: one that fails does not undo the others, and the task fails in the end."""
+    total: dict[str, t.Any] = {'changed': False, 'domains': [], 'warnings': warnings, 'diff': {'before': '', 'after': ''}}
+    failed: list[DiskSnapError] = []
+    for domain, request in pairs:
+        try:
+            outcome = _run([_member(domain, request, options, check=False)], options, watchdog, [])
+        except DiskSnapError as error:
+            failed.append(error)
+            continue
+        total['changed'] |= outcome['changed']
+        for key in ('domains', 'warnings'):
+            total[key] += outcome[key]
+        for side in ('before', 'after'):
+            total['diff'][side] += outcome['diff'][side]
+    if not failed:
+        return total
+    first = failed[0]
+    if len(failed) > 1:
+        others = ' '.join(str(error) for error in failed[1:])
+        first.hint = f'{first.hint or ""} {len(failed) - 1} more failed: {others}'.strip()
+    first.result = {**total, 'warnings': [*total['warnings'], *first.result.get('warnings', [])]}
+    raise first
+
+
+def _refuse_same(domains: t.Sequence[Domain]) -> None:
+    """A name and a UUID may name one domain."""
+    seen = set()
+    for domain in domains:
+        if domain.uuid in seen:
+            raise DiskSnapError('Failed to read the options', domain=domain.name, why='domains names it more than once')
+        seen.add(domain.uuid)
+
+
+# -- planning -------------------------------------------------------------------------------------------------
+
+
+def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bool) -> Member:
+    journal = _journal.load(domain.handle)
+    warnings: list[str] = []
+    selection = select(domain, request, options.method)
+    reclaimed: set[str] = set()
+    if check:
+        selection, reclaimed = _as_if_settled(domain, journal, selection, warnings)
+    live = domain.live
+    subject = Subject(
+        domain, live, options.snapshot_name, options.description, selection.others, frozenset(reclaimed)
+    )
+    member = Member(domain, subject, journal, warnings=[*warnings, *selection.warnings])
+    existing = journal.snapshots.get(options.snapshot_name)
+    if existing is not None and existing.state == _journal.PRESENT:
+        _confirm(domain, existing, selection)
+        member.existing = existing
+    elif existing is not None and existing.state == _journal.REMOVING:
+        raise DiskSnapError(
+            f'Failed to take the snapshot {existing.name}', domain=domain.name, why='an earlier run has begun to remove it',
+            hint='Run disk_snapshot with state: absent to finish that first.',
+        )  # fmt: skip
+    else:
+        member.plans = plan(subject, selection)
+    return member
+
+
+def _as_if_settled(
+    domain: Domain, journal: Journal, selection: Selection, warnings: list[str]
+) -> tuple[Selection, set[str]]:
+    """What the disks will be once the leftovers of interrupted runs are undone, which check mode must not do."""
+    reclaimed: set[str] = set()
+    disks = dict((disk.target, (disk, method)) for disk, method in selection.disks)
+    for record in half_taken(journal):
+        warnings.append(
+            f'An interrupted run has left the snapshot {record.name} of the domain {domain.name} half taken; it would be undone.'
+        )
+        for one in record.disks:
+            paths = {volume.path for volume in one.volumes}
+            reclaimed |= paths
+            if one.target in disks:
+                disk, method = disks[one.target]
+                if disk.source is not None and disk.source.path in paths:
+                    disks[one.target] = (read_disk(parse(one.original, 'journal')), method)
+        del journal.snapshots[record.name]
+    return replace(selection, disks=list(disks.values())), reclaimed
+
+
+def _confirm(domain: Domain, existing: SnapshotRecord, selection: Selection) -> None:
+    """The snapshot of this name must be the one that the task asks for, and still be there."""
+    recorded = {disk.target for disk in existing.disks}
+    if recorded != selection.targets:
+        raise DiskSnapError(
+            f'Failed to take the snapshot {existing.name}', domain=domain.name,
+            why=f'a snapshot of this name is there over other disks ({", ".join(sorted(recorded))}, '
+            f'not {", ".join(sorted(selection.targets))})',
+            hint='Take another snapshot_name, name the same disks, or remove that one with state: absent.',
+        )  # fmt: skip
+    wanted = {disk.target: method.name for disk, method in selection.disks}
+    for record in existing.disks:
+        if wanted[record.target] not in (AUTO, record.method):
+            raise DiskSnapError(
+                f'Failed to take the snapshot {existing.name}', domain=domain.name, disk=record.target,
+                why=f'it was taken by the method {record.method}, not {wanted[record.target]}',
+                hint='Remove it with state: absent first, or take another snapshot_name.',
+            )  # fmt: skip
+        if not method_of(record.method).present(domain, record):
+            raise DiskSnapError(
+                f'Failed to find the snapshot {existing.name}', domain=domain.name, disk=record.target,
+                why='the journal says that it was taken, but its layer is not in the backing chain any more',
+                hint='Something else merged or reverted it. state: absent clears the entry.',
+            )  # fmt: skip
+
+
+# -- results --------------------------------------------------------------------------------------------------
+
+
+def _outcome(members: list[Member], options: TakeOptions, *, check: bool) -> dict[str, t.Any]:
+    if check:
+        refuse_collisions((member.domain.name, one) for member in members for _method, one in member.plans)
+        draft(members, options.description)
+        for member in members:
+            if member.existing is None:
+                _predict(member, options)
+    new = [member for member in members if member.existing is None]
+    warnings = [warning for member in members for warning in member.warnings]
+    if new and len(new) < len(members) and options.instant == 'group':
+        there = ', '.join(member.domain.name for member in members if member.existing is not None)
+        warnings.append(
+            f'The snapshot {options.snapshot_name} was there already on {there}: the group is not of one instant.'
+        )
+    return {
+        'changed': bool(new),
+        'domains': [_result.snapshot(member.domain, member.result) for member in members],
+        'diff': _result.snapshot_diff([(member.domain, member.result) for member in new]),
+        'warnings': warnings,
+    }
+
+
+def _predict(member: Member, options: TakeOptions) -> None:
+    """Check mode: what the guest's agent lets us expect; times cannot be known."""
+    record = member.result
+    if not member.subject.live or options.quiesce == NONE:
+        return
+    expected = forecast(member.domain, options.terms)
+    if expected.error is not None:
+        if options.quiesce == REQUIRED:
+            raise expected.error
+        member.warnings.append(f'{expected.error} The snapshot would be crash-consistent.')
+        return
+    record.consistency = 'filesystem'
+    thawed_by = None if expected.frozen_already else 'module'
+    record.freeze = FreezeRecord(expected.filesystems, expected.presynced, None, thawed_by)

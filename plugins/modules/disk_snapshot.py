@@ -1,0 +1,326 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: disk_snapshot
+short_description: Snapshot the disks of libvirt domains, each by the method that suits its storage
+version_added: 0.1.0
+author:
+  - The disksnap.libvirt contributors (@disksnap)
+description:
+  - Takes a point in time of the disks of one domain, or of several as one group, and removes it again.
+  - The guests' file systems are frozen once for all their disks, for as short as can be. A process outside this module
+    thaws them if the module, its connection or the controller dies.
+  - A snapshot is there for all the disks and domains of the task, or for none. What an interrupted run left is undone by
+    the next one.
+  - What was done is kept in the metadata of the domain. libvirt's own snapshot metadata is not used.
+extends_documentation_fragment:
+  - disksnap.libvirt.attributes
+  - disksnap.libvirt.attributes.action_group
+  - disksnap.libvirt.attributes.platform_linux
+  - disksnap.libvirt.common
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Everything is predicted but times.
+  diff_mode:
+    support: full
+    details:
+      - Shows the XML of each disk before and after.
+options:
+  snapshot_name:
+    description:
+      - Name of the snapshot, the same on all disks and domains of the task.
+      - 1 to 64 of C(A-Z), C(a-z), C(0-9), C(_), C(.) and C(-), beginning with a letter or a digit.
+      - A task with the name of a snapshot that is there over the same disks changes nothing and returns the same
+        facts. Over other disks it is an error.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) takes the snapshot.
+      - V(absent) lets go of the point in time; the guest's data of now stays. For the method V(qemu) the overlay is
+        merged into its backing file, as M(disksnap.libvirt.snapshot_merge) does with its defaults.
+      - V(reverted) goes back to the point in time. No method of this release can do it.
+    type: str
+    choices:
+      - present
+      - absent
+      - reverted
+    default: present
+  method:
+    description:
+      - How to snapshot the disks that name no method of their own.
+      - V(auto) takes V(qemu) for qcow2 and raw files, and guesses nothing else. The result says what it took.
+      - V(qemu) puts a qcow2 overlay over the disk; the image below stands still and is the backup source.
+      - This release has V(qemu). V(lvm), V(btrfs) and V(reflink) are an error that says so.
+    type: str
+    choices:
+      - auto
+      - qemu
+      - lvm
+      - btrfs
+      - reflink
+    default: auto
+  quiesce:
+    description:
+      - V(required) fails, with nothing changed, if the file systems of a running guest cannot be frozen, or did not stay
+        frozen until the last of its disks was taken.
+      - V(preferred) warns then and takes a crash-consistent snapshot.
+      - V(none) does not try.
+      - A domain that is shut off needs none of it.
+    type: str
+    choices:
+      - required
+      - preferred
+      - none
+    default: preferred
+  mountpoints:
+    description:
+      - Freeze only the file systems that the guest has mounted here. All, if left out.
+      - One that the guest does not have counts as a freeze that failed.
+    type: list
+    elements: str
+  max_frozen:
+    description:
+      - Seconds after which a guest is thawed, whatever happens to the play, the module or the connection.
+    type: float
+    default: 10
+  agent_timeout:
+    description:
+      - Seconds that one command of the guest agent may take. libvirt counts whole seconds, so it is rounded up.
+    type: float
+    default: 5
+  presync:
+    description:
+      - Have the guest write its dirty pages before it is frozen, so that the freeze has little left to write while all
+        else waits.
+      - Runs C(sync) in the guest by the agent's C(guest-exec). Where the agent does not allow that, as by RHEL's default,
+        or the guest has no C(sync), the snapshot goes on without.
+    type: bool
+    default: true
+  description:
+    description:
+      - Free text that is kept with the snapshot.
+    type: str
+  instant:
+    description:
+      - With O(domains), whether the snapshot is of one instant on all of them.
+      - V(group) freezes all, then takes all; one that fails undoes all.
+      - V(domain) takes one domain after the other, each frozen only for itself; one that fails leaves the others, and
+        the task fails in the end.
+    type: str
+    choices:
+      - group
+      - domain
+    default: group
+  force:
+    description:
+      - For O(state=reverted) on a running domain, stop it, revert, and start it again.
+    type: bool
+    default: false
+  timeout:
+    description:
+      - Seconds for the whole task, for O(state=absent) and O(state=reverted).
+    type: int
+    default: 3600
+seealso:
+  - module: disksnap.libvirt.snapshot_merge
+  - module: disksnap.libvirt.storage_quiesce
+"""
+
+EXAMPLES = r"""
+- name: Take a snapshot of all disks of a guest, its file systems frozen for the moment
+  disksnap.libvirt.disk_snapshot:
+    name: db1
+    snapshot_name: nightly
+    quiesce: required
+  register: nightly
+
+- name: Show what a backup can read now
+  ansible.builtin.debug:
+    msg: "{{ nightly.domains[0].disks | map(attribute='backup_source.path') | list }}"
+
+- name: Take two guests as one group, of one of them a single disk
+  disksnap.libvirt.disk_snapshot:
+    snapshot_name: before-upgrade
+    description: Before the upgrade of the shop
+    domains:
+      - name: db1
+      - name: web1
+        disks:
+          - target: vda
+            method: qemu
+
+- name: Let the snapshot go; what the guest wrote since stays
+  disksnap.libvirt.disk_snapshot:
+    name: db1
+    snapshot_name: nightly
+    state: absent
+"""
+
+RETURN = r"""
+domains:
+  description: What is known of the snapshot on each domain, in the order of the task.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the domain.
+      type: str
+      sample: db1
+    uuid:
+      description: UUID of the domain.
+      type: str
+      sample: 6d5a7f4e-3f0e-4a0b-9f57-0c4d3a2f1b60
+    snapshot_name:
+      description: Name of the snapshot.
+      type: str
+      sample: nightly
+    created_at:
+      description: When it was taken, by the clock of the host that ran the module, in UTC.
+      type: str
+      sample: "2026-03-01T02:00:00.123Z"
+    description:
+      description: The text kept with it, or null.
+      type: str
+    consistency:
+      description:
+        - V(filesystem) if the guest was proved to be frozen until its last disk was taken, V(offline) if the domain was
+          shut off, else V(crash).
+      type: str
+      sample: filesystem
+    freeze:
+      description: How the guest stood still; null if it was not frozen.
+      type: dict
+      contains:
+        filesystems:
+          description: How many file systems were frozen; 0 if something else had frozen the guest before the task.
+          type: int
+          sample: 3
+        presynced:
+          description: Whether the guest wrote its dirty pages before.
+          type: bool
+        window_ms:
+          description:
+            - Milliseconds from the moment that the freeze was asked for until the thaw was confirmed.
+            - Null in check mode, and if the task did not freeze or thaw it.
+          type: float
+          sample: 48.3
+        thawed_by:
+          description: V(module), V(watchdog) or V(guest); null if the guest was left frozen, as it was found.
+          type: str
+          sample: module
+    disks:
+      description: The disks of the snapshot.
+      type: list
+      elements: dict
+      contains:
+        target:
+          description: Target name.
+          type: str
+          sample: vda
+        method:
+          description: The method that was taken.
+          type: str
+          sample: qemu
+        method_xml:
+          description: The same as a C(<diskSnapshot>) element, with all that was made out.
+          type: str
+          sample: <diskSnapshot method="qemu"><target pool="images" file="db1-vda.nightly.qcow2"/></diskSnapshot>
+        modified_disk:
+          description: The C(<disk>) as the domain uses it since; null if it still uses the original.
+          type: str
+        backup_source:
+          description: A read-only view of the disk at the point in time. Do not write to it.
+          type: dict
+          contains:
+            xml:
+              description: Its C(<source>) element.
+              type: str
+              sample: <source file="/var/lib/libvirt/images/db1.qcow2"/>
+            type:
+              description: V(file), V(block), V(volume) or V(network).
+              type: str
+              sample: file
+            path:
+              description: Its path; null for a network source.
+              type: str
+              sample: /var/lib/libvirt/images/db1.qcow2
+            format:
+              description: Its format.
+              type: str
+              sample: qcow2
+            pool:
+              description: The storage pool that holds it; null if none does.
+              type: str
+              sample: images
+            volume:
+              description: Its name in that pool, or null.
+              type: str
+              sample: db1.qcow2
+        volumes:
+          description: The storage volumes that were made.
+          type: list
+          elements: dict
+          contains:
+            path:
+              description: Path.
+              type: str
+              sample: /var/lib/libvirt/images/db1-vda.nightly.qcow2
+            name:
+              description: Name in its pool.
+              type: str
+              sample: db1-vda.nightly.qcow2
+            format:
+              description: Format.
+              type: str
+              sample: qcow2
+            pool:
+              description: The storage pool that holds it; null if a transient one was opened to make it.
+              type: str
+              sample: images
+            capacity:
+              description: Virtual size in bytes.
+              type: int
+              sample: 10737418240
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.disksnap.libvirt.plugins.module_utils._disk_snapshot import run
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
+    COMMON_RULES,
+    METHODS,
+    common_spec,
+    freeze_spec,
+    run_module,
+)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **common_spec(),
+            **freeze_spec(quiesce=('required', 'preferred', 'none'), default='preferred'),
+            'snapshot_name': {'type': 'str', 'required': True},
+            'state': {'type': 'str', 'choices': ['present', 'absent', 'reverted'], 'default': 'present'},
+            'method': {'type': 'str', 'choices': ['auto', *METHODS], 'default': 'auto'},
+            'description': {'type': 'str'},
+            'instant': {'type': 'str', 'choices': ['group', 'domain'], 'default': 'group'},
+            'force': {'type': 'bool', 'default': False},
+            'timeout': {'type': 'int', 'default': 3600},
+        },
+        supports_check_mode=True,
+        **COMMON_RULES,
+    )
+    run_module(module, run)
+
+
+if __name__ == '__main__':
+    main()

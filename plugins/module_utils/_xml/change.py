@@ -19,8 +19,9 @@ def settled(disk_xml: str) -> str:
     Two calls that see the same disk at different moments give the same text.
     """
     disk = parse(disk_xml, 'disk XML')
+    for layer in disk.iter('source', 'backingStore'):
+        layer.attrib.pop('index', None)
     for source in disk.iter('source'):
-        source.attrib.pop('index', None)
         for private in source.findall('privateData'):
             source.remove(private)
     mirror = disk.find('mirror')

@@ -130,7 +130,7 @@ def _source(holder: t.Any, kind: str, fmt: str | None) -> Source | None:
     path = element.get(_PATH_ATTRIBUTE.get(kind, ''), None)
     if path is None and kind in _PATH_ATTRIBUTE:
         return None
-    index = element.get('index')
+    index = element.get('index') or holder.get('index')  # libvirt shows it on <backingStore>, not on its <source>
     return Source(
         type=kind,
         format=fmt,

@@ -277,7 +277,7 @@ def _conclude(one: Held, record: QuiesceRecord | None, count: int, ended_ns: int
             f'The guest {one.domain.name} had been thawed before, by {who.get(record.thawed_by or "", "itself or someone else")}: '
             'what was taken in between is not file-system consistent.'
         )
-    dismiss(record.watchdog_pid, record.watchdog_start)
     one.journal = _journal.load(one.domain.handle)
     one.journal.quiesce = None
     _journal.store(one.domain.handle, one.journal)
+    dismiss(record.watchdog_pid, record.watchdog_start)

@@ -142,9 +142,10 @@ class Watchdog:
 
 
 def dismiss(pid: int, start: int) -> bool:
-    """End the watchdog of an earlier task after its guest was thawed; False if it is no longer there.
+    """Tell the watchdog of an earlier task that a freeze is over; False if it is no longer there.
 
-    Only the very process is ended, never one that got its pid later.
+    Write so to the journal first: the watchdog reads it, and ends when no guest of its task is left to watch. Only
+    the very process is told, never one that got its pid later.
     """
     if not pid or not start or process_start(pid) != start:
         return False
@@ -171,8 +172,9 @@ def _become_watchdog(uri: str, theirs: socket.socket) -> t.NoReturn:
         keep = theirs.fileno()
         os.closerange(3, keep)
         os.closerange(keep + 1, os.sysconf('SC_OPEN_MAX') if os.sysconf('SC_OPEN_MAX') < 65536 else 65536)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # it is news, not an order: see dismiss
         _Duty(uri, theirs).serve()
     except BaseException:  # noqa: B036, BLE001 - whatever happens, this process must not run the module's code
         os._exit(1)
@@ -207,7 +209,9 @@ class _Duty:
 
     def _listen(self, deadline: float | None) -> None:
         if self._channel is None:
-            time.sleep(max(0.0, (deadline or 0.0) - time.monotonic()))
+            if signal.sigtimedwait([signal.SIGTERM], max(0.0, (deadline or 0.0) - time.monotonic())):
+                self._uuids = [uuid for uuid in self._uuids if not self._is_over(uuid)]
+                self._over = not self._uuids
             return
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([self._channel], [], [], wait)[0]:
@@ -304,6 +308,9 @@ class _Duty:
             if not domain.isActive():
                 self._safe.add(uuid)
                 return
+            if self._is_over(uuid):
+                self._safe.add(uuid)
+                return
             agent = Agent(domain, self._agent_timeout)
             agent.bound()
             count = agent.thaw()
@@ -317,6 +324,16 @@ class _Duty:
                 self._safe.add(uuid)
         except DiskSnapError:
             return  # the agent does not answer now: the caller comes back
+
+    def _is_over(self, uuid: str) -> bool:
+        """Whether the journal says that the freeze we were left to watch has ended; a later one is not ours to end."""
+        if self._token is None:
+            return False
+        try:
+            quiesce = _journal.load(self._connection.lookupByUUIDString(uuid)).quiesce
+        except (DiskSnapError, libvirt.libvirtError):
+            return False
+        return quiesce is None or quiesce.token != self._token or quiesce.state == _journal.THAWED
 
     def _note(self, domain: t.Any) -> None:
         """Leave word in the journal for the task that comes to thaw. The guest is thawed already: best effort."""

@@ -6,13 +6,177 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
+from dataclasses import dataclass, field, replace
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeResult, MergeSpec
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_taken, settle
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import find_disk
+
+
+@dataclass
+class Removal:
+    """The snapshot on one domain: ``merging`` are the disks whose layers are merged, ``lost`` those that have none."""
+
+    domain: Domain
+    record: SnapshotRecord | None = None
+    half: bool = False
+    merging: list[DiskRecord] = field(default_factory=list)
+    lost: list[DiskRecord] = field(default_factory=list)
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+        return self.record is not None
+
+    def specs(self) -> list[MergeSpec]:
+        """What to merge: the layer that the snapshot put on, into the one below it."""
+        return [MergeSpec(record.target, record.volumes[0].path) for record in self.merging]
 
 
 def remove(
     host: Host, requests: t.Sequence[Request], snapshot_name: str, *, timeout: float, check: bool
 ) -> dict[str, t.Any]:
-    raise NotImplementedError
+    """Remove the snapshot from all domains side by side; what the module returns.
+
+    Args:
+        timeout: seconds for all of it.
+        check: only predict.
+
+    Raises:
+        DiskSnapError: if a disk could not be merged in time; the others are merged all the same, and the next run of the
+            task goes on with it.
+    """
+    domains = [host.domain(request.name) for request in requests]
+    options = _merge.MergeOptions(timeout=timeout)
+    with contextlib.ExitStack() as stack:
+        if not check:
+            stack.enter_context(locked(domains, wait=timeout))
+        removals = [_plan(domain, request, snapshot_name) for domain, request in zip(domains, requests)]
+        warnings = _warnings(removals, check=check)
+        if not check:
+            warnings += settle([(domain, _journal.load(domain.handle)) for domain in domains])
+        plans = _merge.plan_all([(one.domain, one.specs()) for one in removals if one.merging], options)
+        if check:
+            results = {plan.domain.name: _merge.predict(plan, options) for plan in plans}
+        else:
+            results = _merge.run(plans, options)
+            for one in removals:
+                _forget_lost(one, snapshot_name)
+    outcome = _outcome(removals, plans, results, snapshot_name)
+    outcome['warnings'] = [*warnings, *outcome['warnings']]
+    failed = [(plan.domain.name, one) for plan in plans for one in results[plan.domain.name] if one.state != _merge.MERGED]
+    if failed:
+        raise _failure(failed, snapshot_name, outcome)
+    return outcome
+
+
+def _plan(domain: Domain, request: Request, snapshot_name: str) -> Removal:
+    journal = _journal.load(domain.handle)
+    record = journal.snapshots.get(snapshot_name)
+    if record is None:
+        return Removal(domain)
+    if request.disks is not None:
+        _confirm(domain, request, record)
+    if record in half_taken(journal):
+        return Removal(domain, record, half=True)
+    removal = Removal(domain, record)
+    for disk in record.disks:
+        there = disk.target in journal.merges or method_of(disk.method).present(domain, disk)
+        (removal.merging if there else removal.lost).append(disk)
+    return removal
+
+
+def _confirm(domain: Domain, request: Request, record: SnapshotRecord) -> None:
+    disks = domain.read().disks
+    named = {find_disk(disks, entry['target'], domain.name).target for entry in request.disks or ()}
+    recorded = {disk.target for disk in record.disks}
+    if named != recorded:
+        raise DiskSnapError(
+            f'Failed to remove the snapshot {record.name}', domain=domain.name,
+            why=f'it is over other disks ({", ".join(sorted(recorded))}, not {", ".join(sorted(named))})',
+            hint='Leave disks out, or name the same ones.',
+        )  # fmt: skip
+
+
+def _warnings(removals: t.Sequence[Removal], *, check: bool) -> list[str]:
+    verb = 'would be' if check else 'was'
+    warnings = []
+    for one in removals:
+        if one.half and check:
+            warnings.append(
+                f'An interrupted run has left the snapshot of the domain {one.domain.name} half taken; it would be undone.'
+            )
+        warnings += [
+            f'The layer of disk {disk.target} of the domain {one.domain.name} is not in its backing chain any more; the entry '
+            f'{verb} cleared, and {disk.volumes[0].path}, if it is still there, left alone.'
+            for disk in one.lost
+        ]
+    return warnings
+
+
+def _forget_lost(one: Removal, snapshot_name: str) -> None:
+    if not one.lost:
+        return
+    journal: Journal = _journal.load(one.domain.handle)
+    record = journal.snapshots.get(snapshot_name)
+    if record is None:
+        return
+    gone = {disk.target for disk in one.lost}
+    record.disks = [disk for disk in record.disks if disk.target not in gone]
+    if not record.disks:
+        del journal.snapshots[snapshot_name]
+    _journal.store(one.domain.handle, journal)
+
+
+# -- results --------------------------------------------------------------------------------------------------
+
+
+def _outcome(
+    removals: t.Sequence[Removal],
+    plans: t.Sequence[DomainMerge],
+    results: dict[str, list[MergeResult]],
+    snapshot_name: str,
+) -> dict[str, t.Any]:
+    diffs = []
+    for plan in plans:
+        for disk, result in zip(plan.disks, results[plan.domain.name]):
+            diffs.append((plan.domain.name, disk.target, disk.disk_before, result.modified_disk or disk.disk_before))
+    merged = [one for of_domain in results.values() for one in of_domain]
+    return {
+        'changed': any(one.changes for one in removals),
+        'domains': [_facts(one, results.get(one.domain.name, []), snapshot_name) for one in removals],
+        'diff': _result.disk_diff(diffs),
+        'warnings': [*(text for plan in plans for text in plan.warnings), *(text for one in merged for text in one.warnings)],
+    }
+
+
+def _facts(one: Removal, results: t.Sequence[MergeResult], snapshot_name: str) -> dict[str, t.Any]:
+    """What the snapshot was, with the disks as the domain uses them now."""
+    if one.record is None:
+        empty = SnapshotRecord(snapshot_name, _journal.PRESENT, '', '')
+        return {**_result.snapshot(one.domain, empty), 'created_at': None, 'consistency': None}
+    now = {result.target: result.modified_disk for result in results}
+    disks = [replace(disk, modified_disk=now.get(disk.target)) for disk in one.record.disks]
+    return _result.snapshot(one.domain, replace(one.record, disks=disks))
+
+
+def _failure(
+    failed: t.Sequence[tuple[str, MergeResult]], snapshot_name: str, outcome: dict[str, t.Any]
+) -> DiskSnapError:
+    domain, first = failed[0]
+    error = DiskSnapError(
+        f'Failed to remove the snapshot {snapshot_name}', domain=domain, disk=first.target,
+        why=first.error or f'the merge is {first.state}',
+        hint=f'{len(failed) - 1} more failed.' if len(failed) > 1 else None,
+    )  # fmt: skip
+    error.result = outcome
+    return error

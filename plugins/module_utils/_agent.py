@@ -79,9 +79,10 @@ class Agent:
         else, or the guest itself, thawed in between.
         """
         with explained(
-            'Failed to thaw the file systems of the guest', domain=self._name,
+            'Failed to thaw the file systems of the guest',
+            domain=self._name,
             hint='The watchdog goes on trying; virsh domfsthaw does the same by hand.',
-        ):  # fmt: skip
+        ):
             return t.cast(int, self._domain.fsThaw(None, 0))
 
     def frozen(self) -> bool:

@@ -21,8 +21,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain impor
 class Job:
     """A block job at one moment.
 
-    ``kind``: ``commit`` (an intermediate layer), ``active-commit``, ``pull``, ``copy`` or ``other``. ``cur`` and ``end`` are
-    QEMU's progress in bytes, which says nothing on being done: ``ready`` does, from ``<mirror ready='yes'>``.
+    ``kind``: ``commit`` (an intermediate layer), ``active-commit``, ``pull``, ``copy`` or ``other``. ``cur`` and
+    ``end`` are QEMU's progress in bytes, which says nothing on being done: ``ready`` does, from ``<mirror ready='yes'>``.
     """
 
     kind: str

@@ -53,7 +53,10 @@ def whole(disk: Disk, pools: Pools, domain: str) -> Disk:
         seen.add(backing.key)
         layers.append(backing)
     raise DiskSnapError(
-        'Failed to follow the backing chain', domain=domain, disk=disk.target, why=f'it is deeper than {MAX_DEPTH} layers'
+        'Failed to follow the backing chain',
+        domain=domain,
+        disk=disk.target,
+        why=f'it is deeper than {MAX_DEPTH} layers',
     )
 
 
@@ -61,9 +64,12 @@ def _backing_of(path: str, pools: Pools, disk: Disk, domain: str) -> Source | No
     volume = pools.volume(path)
     if volume is None:
         raise DiskSnapError(
-            'Failed to follow the backing chain', domain=domain, disk=disk.target, why=f'{path} is not there or cannot be read',
+            'Failed to follow the backing chain',
+            domain=domain,
+            disk=disk.target,
+            why=f'{path} is not there or cannot be read',
             hint='Put the missing image back, or correct the domain.',
-        )  # fmt: skip
+        )
     if volume.backing_path is None:
         return None
     backing = volume.backing_path

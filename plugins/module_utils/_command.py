@@ -26,14 +26,25 @@ def run(argv: t.Sequence[str], what: str, *, timeout: float, domain: str | None 
     """
     try:
         done = subprocess.run(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            timeout=timeout, check=False, env={**os.environ, 'LC_ALL': 'C'}, text=True, errors='replace',
-        )  # fmt: skip
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, 'LC_ALL': 'C'},
+            text=True,
+            errors='replace',
+        )
     except FileNotFoundError as error:
         raise DiskSnapError(
-            what, domain=domain, disk=disk, why=f'{argv[0]} is not installed on the hypervisor',
-            hint='qemu-img is in the package qemu-utils (Debian) or qemu-img (RHEL).' if argv[0] == 'qemu-img' else None,
-        ) from error  # fmt: skip
+            what,
+            domain=domain,
+            disk=disk,
+            why=f'{argv[0]} is not installed on the hypervisor',
+            hint='qemu-img is in the package qemu-utils (Debian) or qemu-img (RHEL).'
+            if argv[0] == 'qemu-img'
+            else None,
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise DiskSnapError(
             what, domain=domain, disk=disk, why=f'{argv[0]} was still at it after {timeout:.0f} seconds and was ended'

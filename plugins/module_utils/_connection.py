@@ -43,8 +43,13 @@ def explained(
         yield
     except libvirt.libvirtError as error:
         raise DiskSnapError(
-            what, domain=domain, disk=disk, why=error.get_error_message() or str(error), code=error.get_error_code(), hint=hint
-        ) from error  # fmt: skip
+            what,
+            domain=domain,
+            disk=disk,
+            why=error.get_error_message() or str(error),
+            code=error.get_error_code(),
+            hint=hint,
+        ) from error
 
 
 def _run_events() -> None:
@@ -96,9 +101,12 @@ def look_up(connection: t.Any, name: str) -> t.Any:
         with explained('Failed to look up the domain', domain=name, hint='No domain has this name or this UUID.'):
             return connection.lookupByUUIDString(name)
     raise DiskSnapError(
-        'Failed to look up the domain', domain=name, why='there is no domain of this name',
-        code=libvirt.VIR_ERR_NO_DOMAIN, hint='List them with virsh list --all.',
-    )  # fmt: skip
+        'Failed to look up the domain',
+        domain=name,
+        why='there is no domain of this name',
+        code=libvirt.VIR_ERR_NO_DOMAIN,
+        hint='List them with virsh list --all.',
+    )
 
 
 def state_of(domain: t.Any) -> str:

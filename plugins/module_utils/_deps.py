@@ -35,7 +35,6 @@ if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
-
 def require(module: AnsibleModule) -> None:
     """End the module with one sentence if libvirt-python or lxml is missing on the managed host."""
     # late: `ansible.module_utils` is there on every managed host, but pure unit tests need not load it
@@ -44,6 +43,8 @@ def require(module: AnsibleModule) -> None:
     for package, error in (('libvirt-python', LIBVIRT_IMPORT_ERROR), ('lxml', LXML_IMPORT_ERROR)):
         if error is not None:
             module.fail_json(
-                msg=missing_required_lib(package, reason=f'which Debian and RHEL ship as python3-{package.split("-")[0]}'),
+                msg=missing_required_lib(
+                    package, reason=f'which Debian and RHEL ship as python3-{package.split("-")[0]}'
+                ),
                 exception=error,
             )

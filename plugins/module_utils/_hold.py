@@ -109,9 +109,11 @@ def _mountpoints(domain: Domain, request: Request, terms: Terms) -> tuple[str, .
     found = tuple(entry[0] for entry in mounted if set(entry[3] or ()) & targets)
     if not found:
         raise DiskSnapError(
-            'Failed to choose file systems to freeze', domain=domain.name,
-            why=f'the guest has none mounted from the disks {", ".join(sorted(targets))}', hint='Leave disks out to freeze all.',
-        )  # fmt: skip
+            'Failed to choose file systems to freeze',
+            domain=domain.name,
+            why=f'the guest has none mounted from the disks {", ".join(sorted(targets))}',
+            hint='Leave disks out to freeze all.',
+        )
     return found
 
 
@@ -171,7 +173,11 @@ def _record(one: Held, watchdog: Watchdog) -> None:
     record.frozen_at = _journal.timestamp()
     record.filesystems, record.presynced = guest.filesystems, guest.presynced
     record.started_ns, record.boot_id = guest.started_ns, _journal.boot_id()
-    record.watchdog_host, record.watchdog_pid, record.watchdog_start = socket.gethostname(), watchdog.pid, watchdog.start
+    record.watchdog_host, record.watchdog_pid, record.watchdog_start = (
+        socket.gethostname(),
+        watchdog.pid,
+        watchdog.start,
+    )
     _journal.store(one.domain.handle, one.journal)
 
 
@@ -193,7 +199,12 @@ def _predict(held: t.Sequence[Held], terms: Terms, policy: str) -> None:
             continue
         one.guest.frozen = True
         one.record = QuiesceRecord(
-            _journal.FROZEN, '', '', filesystems=expected.filesystems, presynced=expected.presynced, max_frozen=terms.max_frozen
+            _journal.FROZEN,
+            '',
+            '',
+            filesystems=expected.filesystems,
+            presynced=expected.presynced,
+            max_frozen=terms.max_frozen,
         )
 
 
@@ -208,7 +219,7 @@ def thaw(host: Host, requests: t.Sequence[Request], terms: Terms, *, check: bool
     """
     held = _open(host, requests)
     if check:
-        changed = any([_would_thaw(one, terms) for one in held])
+        changed = bool([one for one in held if _would_thaw(one, terms)])
         return _outcome(held, changed=changed, quiesced=False)
     side_by_side(lambda one: _thaw_one(one, terms), held)
     failed = [one.error for one in held if one.error is not None]
@@ -274,8 +285,8 @@ def _conclude(one: Held, record: QuiesceRecord | None, count: int, ended_ns: int
     if count < record.filesystems or not count:
         who = {'watchdog': f'the watchdog, as max_frozen ({record.max_frozen:g} s) had passed'}
         one.warnings.append(
-            f'The guest {one.domain.name} had been thawed before, by {who.get(record.thawed_by or "", "itself or someone else")}: '
-            'what was taken in between is not file-system consistent.'
+            f'The guest {one.domain.name} had been thawed before, by '
+            f'{who.get(record.thawed_by or "", "itself or someone else")}: what was taken in between is not file-system consistent.'
         )
     one.journal = _journal.load(one.domain.handle)
     one.journal.quiesce = None

@@ -308,16 +308,21 @@ def load(domain: t.Any) -> Journal:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             return Journal()
         raise DiskSnapError(
-            'Failed to read the journal', domain=domain.name(), why=error.get_error_message(), code=error.get_error_code()
+            'Failed to read the journal',
+            domain=domain.name(),
+            why=error.get_error_message(),
+            code=error.get_error_code(),
         ) from error
     try:
         return from_xml(text)
     except ValueError as error:
         raise DiskSnapError(
-            'Failed to read the journal', domain=domain.name(), why=str(error),
+            'Failed to read the journal',
+            domain=domain.name(),
+            why=str(error),
             hint=f'It is the element of namespace {NAMESPACE} in the <metadata> of the domain; correct or remove it '
             'with virsh metadata.',
-        ) from error  # fmt: skip
+        ) from error
 
 
 def store(domain: t.Any, journal: Journal) -> None:

@@ -70,10 +70,11 @@ def locked(domains: t.Sequence[Domain], *, wait: float) -> t.Iterator[None]:
                 descriptor = _take(path, deadline)
                 if descriptor is None:
                     raise DiskSnapError(
-                        'Failed to start', domain=domain.name,
-                        why=f'another run of this collection is at work on it and did not end within {wait:.0f} seconds',
+                        'Failed to start',
+                        domain=domain.name,
+                        why=f'another run of this collection works on it and did not end within {wait:.0f} seconds',
                         hint='Nothing was changed. Run the task again when that one has ended.',
-                    )  # fmt: skip
+                    )
                 held.append(descriptor)
         except OSError as error:
             raise DiskSnapError(f'Failed to take a lock in {directory}', why=str(error)) from error

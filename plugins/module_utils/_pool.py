@@ -90,9 +90,7 @@ class Pools:
         Raises:
             DiskSnapError: if there is none, or it does not start.
         """
-        with explained(
-            f'Failed to look up the storage pool {name}', hint='List them with virsh pool-list --all.'
-        ):
+        with explained(f'Failed to look up the storage pool {name}', hint='List them with virsh pool-list --all.'):
             pool = self._connection.storagePoolLookupByName(name)
             self._start(pool)
             return pool, read_pool(pool.XMLDesc(0))

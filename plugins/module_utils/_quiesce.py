@@ -73,18 +73,21 @@ def side_by_side(action: t.Callable[[T], None], items: t.Sequence[T]) -> None:
 def not_running(domain: str) -> DiskSnapError:
     """The error for a guest whose agent cannot answer since its vCPUs stand still."""
     return DiskSnapError(
-        'Failed to freeze the file systems of the guest', domain=domain, why='the domain is not running',
+        'Failed to freeze the file systems of the guest',
+        domain=domain,
+        why='the domain is not running',
         hint='A paused guest cannot answer; resume it, or do without the freeze (quiesce: none or preferred).',
-    )  # fmt: skip
+    )
 
 
 def too_few(domain: str, mountpoints: t.Sequence[str], count: int) -> DiskSnapError:
     """The error for mount points that the guest does not have: its agent passes over them without a word."""
     return DiskSnapError(
-        'Failed to freeze the file systems of the guest', domain=domain,
-        why=f'of the mount points named ({", ".join(mountpoints)}) it has {count} to freeze, not {len(set(mountpoints))}',
+        'Failed to freeze the file systems of the guest',
+        domain=domain,
+        why=f'of the {len(set(mountpoints))} mount points named ({", ".join(mountpoints)}) it has {count} to freeze',
         hint='Name mount points as virsh domfsinfo shows them.',
-    )  # fmt: skip
+    )
 
 
 class Quiesce:
@@ -156,7 +159,9 @@ class Quiesce:
                 raise too_few(guest.name, wanted, guest.filesystems)
             if not guest.frozen:
                 raise DiskSnapError(
-                    'Failed to freeze the file systems of the guest', domain=guest.name, why='the agent found none to freeze'
+                    'Failed to freeze the file systems of the guest',
+                    domain=guest.name,
+                    why='the agent found none to freeze',
                 )
         except DiskSnapError as error:
             guest.error = error
@@ -214,7 +219,9 @@ class Quiesce:
         by_watchdog = self._watchdog.disarm(thawed=not stuck)
         for guest in self._armed:
             if guest.thawed_by is None and guest.filesystems:
-                guest.thawed_by = 'watchdog' if guest.uuid in by_watchdog else 'guest' if guest.held is False else 'module'
+                guest.thawed_by = (
+                    'watchdog' if guest.uuid in by_watchdog else 'guest' if guest.held is False else 'module'
+                )
             self.agent(guest).unbound()
         for guest in stuck:
             guest.warnings.append(

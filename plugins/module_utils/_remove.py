@@ -52,8 +52,8 @@ def remove(
         check: only predict.
 
     Raises:
-        DiskSnapError: if a disk could not be merged in time; the others are merged all the same, and the next run of the
-            task goes on with it.
+        DiskSnapError: if a disk could not be merged in time; the others are merged all the same, and the next run of
+            the task goes on with it.
     """
     domains = [host.domain(request.name) for request in requests]
     options = _merge.MergeOptions(timeout=timeout)
@@ -73,7 +73,9 @@ def remove(
                 _forget_lost(one, snapshot_name)
     outcome = _outcome(removals, plans, results, snapshot_name)
     outcome['warnings'] = [*warnings, *outcome['warnings']]
-    failed = [(plan.domain.name, one) for plan in plans for one in results[plan.domain.name] if one.state != _merge.MERGED]
+    failed = [
+        (plan.domain.name, one) for plan in plans for one in results[plan.domain.name] if one.state != _merge.MERGED
+    ]
     if failed:
         raise _failure(failed, snapshot_name, outcome)
     return outcome
@@ -101,10 +103,11 @@ def _confirm(domain: Domain, request: Request, record: SnapshotRecord) -> None:
     recorded = {disk.target for disk in record.disks}
     if named != recorded:
         raise DiskSnapError(
-            f'Failed to remove the snapshot {record.name}', domain=domain.name,
+            f'Failed to remove the snapshot {record.name}',
+            domain=domain.name,
             why=f'it is over other disks ({", ".join(sorted(recorded))}, not {", ".join(sorted(named))})',
             hint='Leave disks out, or name the same ones.',
-        )  # fmt: skip
+        )
 
 
 def _warnings(removals: t.Sequence[Removal], *, check: bool) -> list[str]:
@@ -113,11 +116,12 @@ def _warnings(removals: t.Sequence[Removal], *, check: bool) -> list[str]:
     for one in removals:
         if one.half and check:
             warnings.append(
-                f'An interrupted run has left the snapshot of the domain {one.domain.name} half taken; it would be undone.'
+                f'An interrupted run has left the snapshot of the domain {one.domain.name} half taken; '
+                'it would be undone.'
             )
         warnings += [
-            f'The layer of disk {disk.target} of the domain {one.domain.name} is not in its backing chain any more; the entry '
-            f'{verb} cleared, and {disk.volumes[0].path}, if it is still there, left alone.'
+            f'The layer of disk {disk.target} of the domain {one.domain.name} is not in its backing chain any more; '
+            f'the entry {verb} cleared, and {disk.volumes[0].path}, if it is still there, left alone.'
             for disk in one.lost
         ]
     return warnings
@@ -155,7 +159,10 @@ def _outcome(
         'changed': any(one.changes for one in removals),
         'domains': [_facts(one, results.get(one.domain.name, []), snapshot_name) for one in removals],
         'diff': _result.disk_diff(diffs),
-        'warnings': [*(text for plan in plans for text in plan.warnings), *(text for one in merged for text in one.warnings)],
+        'warnings': [
+            *(text for plan in plans for text in plan.warnings),
+            *(text for one in merged for text in one.warnings),
+        ],
     }
 
 
@@ -174,9 +181,11 @@ def _failure(
 ) -> DiskSnapError:
     domain, first = failed[0]
     error = DiskSnapError(
-        f'Failed to remove the snapshot {snapshot_name}', domain=domain, disk=first.target,
+        f'Failed to remove the snapshot {snapshot_name}',
+        domain=domain,
+        disk=first.target,
         why=first.error or f'the merge is {first.state}',
         hint=f'{len(failed) - 1} more failed.' if len(failed) > 1 else None,
-    )  # fmt: skip
+    )
     error.result = outcome
     return error

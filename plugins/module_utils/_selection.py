@@ -66,9 +66,11 @@ def select(domain: Domain, request: Request, default_method: str) -> Selection:
         _refuse_twice([disk for disk, _method in chosen], domain)
     if not chosen:
         raise DiskSnapError(
-            'Failed to select disks', domain=domain.name, why='none of its disks can be snapshotted',
+            'Failed to select disks',
+            domain=domain.name,
+            why='none of its disks can be snapshotted',
             hint='CD-ROMs, floppies, read-only and empty drives do not count.',
-        )  # fmt: skip
+        )
     taken = {disk.target for disk, _method in chosen}
     others = tuple(disk.target for disk in disks if disk.target not in taken)
     return Selection(chosen, others, warnings)
@@ -114,7 +116,10 @@ def refuse_collisions(plans: t.Iterable[tuple[str, DiskPlan]]) -> None:
         for volume in one.record.volumes:
             if volume.path in seen:
                 raise DiskSnapError(
-                    'Failed to plan the snapshot', domain=domain, disk=one.disk.target,
-                    why=f'its new volume {volume.path} is also that of {seen[volume.path]}', hint='Name another file for one of them.',
-                )  # fmt: skip
+                    'Failed to plan the snapshot',
+                    domain=domain,
+                    disk=one.disk.target,
+                    why=f'its new volume {volume.path} is also that of {seen[volume.path]}',
+                    hint='Name another file for one of them.',
+                )
             seen[volume.path] = f'disk {one.disk.target} of domain {domain}'

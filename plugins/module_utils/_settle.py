@@ -38,6 +38,7 @@ def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
                 continue
             undo(domain, journal, record.name)
             warnings.append(
-                f'An interrupted run had left the snapshot {record.name} of the domain {domain.name} half taken; it was undone.'
+                f'An interrupted run had left the snapshot {record.name} of the domain {domain.name} half taken; '
+                'it was undone.'
             )
     return warnings

@@ -208,9 +208,10 @@ class Transaction:
             return guest.error
         who = {'watchdog': 'the watchdog, as max_frozen had passed', 'guest': 'the guest itself or someone else'}
         return DiskSnapError(
-            'Failed to keep the guest frozen until its disks were taken', domain=member.domain.name,
+            'Failed to keep the guest frozen until its disks were taken',
+            domain=member.domain.name,
             why=f'it was thawed by {who.get(guest.thawed_by or "", "someone else")}',
-        )  # fmt: skip
+        )
 
     def _finish(self) -> None:
         for member in self._members:

@@ -10,6 +10,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt, require
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
@@ -80,7 +81,8 @@ def terms(params: dict[str, t.Any]) -> Terms:
     for mountpoint in mountpoints:
         if not mountpoint.startswith('/'):
             raise DiskSnapError(
-                'Failed to read the options', why=f'the mount point {mountpoint!r} of mountpoints is not an absolute path'
+                'Failed to read the options',
+                why=f'the mount point {mountpoint!r} of mountpoints is not an absolute path',
             )
     return Terms(params['max_frozen'], params['agent_timeout'], params['presync'], mountpoints)
 
@@ -104,15 +106,21 @@ def requests(params: dict[str, t.Any]) -> list[Request]:
         entries = [{'name': params['name'], 'disks': params.get('disks')}]
     found = [Request(entry['name'], None if entry.get('disks') is None else tuple(entry['disks'])) for entry in entries]
     if not found:
-        raise DiskSnapError('Failed to read the options', why='domains is an empty list', hint='Name at least one domain.')
+        raise DiskSnapError(
+            'Failed to read the options', why='domains is an empty list', hint='Name at least one domain.'
+        )
     for request in found:
         if [other.name for other in found].count(request.name) > 1:
-            raise DiskSnapError('Failed to read the options', domain=request.name, why='domains names it more than once')
+            raise DiskSnapError(
+                'Failed to read the options', domain=request.name, why='domains names it more than once'
+            )
         if request.disks is not None and not request.disks:
             raise DiskSnapError(
-                'Failed to read the options', domain=request.name, why='disks is an empty list',
+                'Failed to read the options',
+                domain=request.name,
+                why='disks is an empty list',
                 hint='Name at least one disk, or leave disks out for all.',
-            )  # fmt: skip
+            )
         targets = [disk['target'] for disk in request.disks or ()]
         for target in targets:
             if targets.count(target) > 1:

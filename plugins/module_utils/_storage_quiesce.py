@@ -10,6 +10,7 @@ import contextlib
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _hold
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import requests, terms

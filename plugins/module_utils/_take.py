@@ -25,7 +25,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import
     select,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_taken, settle
-from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import NONE, REQUIRED, Member, Transaction, draft
+from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import (
+    NONE,
+    REQUIRED,
+    Member,
+    Transaction,
+    draft,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_disk
@@ -93,7 +99,12 @@ def _one_by_one(
     pairs: list[tuple[Domain, Request]], options: TakeOptions, watchdog: Watchdog | None, warnings: list[str]
 ) -> dict[str, t.Any]:
     """Each domain a snapshot of its own: one that fails does not undo the others, and the task fails in the end."""
-    total: dict[str, t.Any] = {'changed': False, 'domains': [], 'warnings': warnings, 'diff': {'before': '', 'after': ''}}
+    total: dict[str, t.Any] = {
+        'changed': False,
+        'domains': [],
+        'warnings': warnings,
+        'diff': {'before': '', 'after': ''},
+    }
     failed: list[DiskSnapError] = []
     for domain, request in pairs:
         try:
@@ -136,9 +147,7 @@ def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bo
     if check:
         selection, reclaimed = _as_if_settled(domain, journal, selection, warnings)
     live = domain.live
-    subject = Subject(
-        domain, live, options.snapshot_name, options.description, selection.others, frozenset(reclaimed)
-    )
+    subject = Subject(domain, live, options.snapshot_name, options.description, selection.others, frozenset(reclaimed))
     member = Member(domain, subject, journal, warnings=[*warnings, *selection.warnings])
     existing = journal.snapshots.get(options.snapshot_name)
     if existing is not None and existing.state == _journal.PRESENT:
@@ -146,9 +155,11 @@ def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bo
         member.existing = existing
     elif existing is not None and existing.state == _journal.REMOVING:
         raise DiskSnapError(
-            f'Failed to take the snapshot {existing.name}', domain=domain.name, why='an earlier run has begun to remove it',
+            f'Failed to take the snapshot {existing.name}',
+            domain=domain.name,
+            why='an earlier run has begun to remove it',
             hint='Run disk_snapshot with state: absent to finish that first.',
-        )  # fmt: skip
+        )
     else:
         member.plans = plan(subject, selection)
     return member
@@ -159,10 +170,11 @@ def _as_if_settled(
 ) -> tuple[Selection, set[str]]:
     """What the disks will be once the leftovers of interrupted runs are undone, which check mode must not do."""
     reclaimed: set[str] = set()
-    disks = dict((disk.target, (disk, method)) for disk, method in selection.disks)
+    disks = {disk.target: (disk, method) for disk, method in selection.disks}
     for record in half_taken(journal):
         warnings.append(
-            f'An interrupted run has left the snapshot {record.name} of the domain {domain.name} half taken; it would be undone.'
+            f'An interrupted run has left the snapshot {record.name} of the domain {domain.name} half taken; '
+            'it would be undone.'
         )
         for one in record.disks:
             paths = {volume.path for volume in one.volumes}
@@ -180,25 +192,30 @@ def _confirm(domain: Domain, existing: SnapshotRecord, selection: Selection) -> 
     recorded = {disk.target for disk in existing.disks}
     if recorded != selection.targets:
         raise DiskSnapError(
-            f'Failed to take the snapshot {existing.name}', domain=domain.name,
+            f'Failed to take the snapshot {existing.name}',
+            domain=domain.name,
             why=f'a snapshot of this name is there over other disks ({", ".join(sorted(recorded))}, '
             f'not {", ".join(sorted(selection.targets))})',
             hint='Take another snapshot_name, name the same disks, or remove that one with state: absent.',
-        )  # fmt: skip
+        )
     wanted = {disk.target: method.name for disk, method in selection.disks}
     for record in existing.disks:
         if wanted[record.target] not in (AUTO, record.method):
             raise DiskSnapError(
-                f'Failed to take the snapshot {existing.name}', domain=domain.name, disk=record.target,
+                f'Failed to take the snapshot {existing.name}',
+                domain=domain.name,
+                disk=record.target,
                 why=f'it was taken by the method {record.method}, not {wanted[record.target]}',
                 hint='Remove it with state: absent first, or take another snapshot_name.',
-            )  # fmt: skip
+            )
         if not method_of(record.method).present(domain, record):
             raise DiskSnapError(
-                f'Failed to find the snapshot {existing.name}', domain=domain.name, disk=record.target,
+                f'Failed to find the snapshot {existing.name}',
+                domain=domain.name,
+                disk=record.target,
                 why='the journal says that it was taken, but its layer is not in the backing chain any more',
                 hint='Something else merged or reverted it. state: absent clears the entry.',
-            )  # fmt: skip
+            )
 
 
 # -- results --------------------------------------------------------------------------------------------------

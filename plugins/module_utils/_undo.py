@@ -60,9 +60,12 @@ def _stands_on(domain: Domain, record: DiskRecord) -> bool:
     if _chain.whole(disk, domain.host.pools, domain.name).layer(overlay) is None:
         return False
     raise DiskSnapError(
-        'Failed to undo the snapshot', domain=domain.name, disk=record.target,
-        why=f'another layer was put on {overlay} since', hint=f'Merge it with snapshot_merge (top: {overlay}).',
-    )  # fmt: skip
+        'Failed to undo the snapshot',
+        domain=domain.name,
+        disk=record.target,
+        why=f'another layer was put on {overlay} since',
+        hint=f'Merge it with snapshot_merge (top: {overlay}).',
+    )
 
 
 def _commit_live(domain: Domain, records: t.Sequence[DiskRecord], deadline: float) -> None:
@@ -83,10 +86,12 @@ def _commit_live(domain: Domain, records: t.Sequence[DiskRecord], deadline: floa
                 left.remove(record)
         if left and time.monotonic() > deadline:
             raise DiskSnapError(
-                'Failed to undo the snapshot', domain=domain.name, disk=left[0].target,
+                'Failed to undo the snapshot',
+                domain=domain.name,
+                disk=left[0].target,
                 why='the commit into the base image did not end in time; it goes on',
                 hint='Run the task again to finish it.',
-            )  # fmt: skip
+            )
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
     _wait_moved(domain, records, deadline)
@@ -101,9 +106,12 @@ def _wait_moved(domain: Domain, records: t.Sequence[DiskRecord], deadline: float
             time.sleep(0.05)
         if _stands_on(domain, record):
             raise DiskSnapError(
-                'Failed to undo the snapshot', domain=domain.name, disk=record.target,
-                why='the commit into the base image ended without the pivot', hint='Run the task again.',
-            )  # fmt: skip
+                'Failed to undo the snapshot',
+                domain=domain.name,
+                disk=record.target,
+                why='the commit into the base image ended without the pivot',
+                hint='Run the task again.',
+            )
 
 
 def _commit_off(domain: Domain, record: DiskRecord, timeout: float) -> None:
@@ -113,8 +121,10 @@ def _commit_off(domain: Domain, record: DiskRecord, timeout: float) -> None:
         run(
             ['qemu-img', 'commit', '-q', '-d', '-f', overlay.format, overlay.path],
             f'Failed to commit {overlay.path} into its base image',
-            timeout=timeout, domain=domain.name, disk=record.target,
-        )  # fmt: skip
+            timeout=timeout,
+            domain=domain.name,
+            disk=record.target,
+        )
     with explained('Failed to define the domain with its former disk', domain=domain.name, disk=record.target):
         xml = domain_with_disk(xml_of(domain.handle, inactive=True, secure=True), record.target, record.original)
         domain.host.connection.defineXML(xml)
@@ -123,7 +133,10 @@ def _commit_off(domain: Domain, record: DiskRecord, timeout: float) -> None:
 def _delete(domain: Domain, record: DiskRecord) -> None:
     for volume in record.volumes:
         with explained(
-            f'Failed to delete {volume.path}', domain=domain.name, disk=record.target, hint='Nothing uses it; delete it by hand.'
+            f'Failed to delete {volume.path}',
+            domain=domain.name,
+            disk=record.target,
+            hint='Nothing uses it; delete it by hand.',
         ):
             try:
                 domain.host.pools.delete(volume.path)

@@ -89,7 +89,9 @@ class Watchdog:
                 self._buffer += data
         except OSError as error:
             raise DiskSnapError(
-                'Failed to reach the watchdog', why=str(error), hint='No guest is frozen without it; run the task again.'
+                'Failed to reach the watchdog',
+                why=str(error),
+                hint='No guest is frozen without it; run the task again.',
             ) from error
         line, _newline, self._buffer = self._buffer.partition(b'\n')
         return t.cast('dict[str, t.Any]', json.loads(line))
@@ -176,7 +178,7 @@ def _become_watchdog(uri: str, theirs: socket.socket) -> t.NoReturn:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # it is news, not an order: see dismiss
         _Duty(uri, theirs).serve()
-    except BaseException:  # noqa: B036, BLE001 - whatever happens, this process must not run the module's code
+    except BaseException:
         os._exit(1)
     os._exit(0)
 

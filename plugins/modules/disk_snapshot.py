@@ -13,10 +13,10 @@ author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
   - Takes a point in time of the disks of one domain, or of several as one group, and removes it again.
-  - The guests' file systems are frozen once for all their disks, for as short as can be. A process outside this module
-    thaws them if the module, its connection or the controller dies.
-  - A snapshot is there for all the disks and domains of the task, or for none. What an interrupted run left is undone by
-    the next one.
+  - The guests' file systems are frozen once for all their disks, for as short as can be. A process outside this
+    module thaws them if the module, its connection or the controller dies.
+  - A snapshot is there for all the disks and domains of the task, or for none. What an interrupted run left is
+    undone by the next one.
   - What was done is kept in the metadata of the domain. libvirt's own snapshot metadata is not used.
 extends_documentation_fragment:
   - disksnap.libvirt.attributes
@@ -69,8 +69,8 @@ options:
     default: auto
   quiesce:
     description:
-      - V(required) fails, with nothing changed, if the file systems of a running guest cannot be frozen, or did not stay
-        frozen until the last of its disks was taken.
+      - V(required) fails, with nothing changed, if the file systems of a running guest cannot be frozen, or did not
+        stay frozen until the last of its disks was taken.
       - V(preferred) warns then and takes a crash-consistent snapshot.
       - V(none) does not try.
       - A domain that is shut off needs none of it.
@@ -100,8 +100,8 @@ options:
     description:
       - Have the guest write its dirty pages before it is frozen, so that the freeze has little left to write while all
         else waits.
-      - Runs C(sync) in the guest by the agent's C(guest-exec). Where the agent does not allow that, as by RHEL's default,
-        or the guest has no C(sync), the snapshot goes on without.
+      - Runs C(sync) in the guest by the agent's C(guest-exec). Where the agent does not allow that, as by RHEL's
+        default, or the guest has no C(sync), the snapshot goes on without.
     type: bool
     default: true
   description:
@@ -293,6 +293,7 @@ domains:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disksnap.libvirt.plugins.module_utils._disk_snapshot import run
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
     COMMON_RULES,

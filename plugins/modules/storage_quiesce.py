@@ -12,10 +12,10 @@ version_added: 0.1.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
-  - Freezes the file systems of one guest, or of several side by side, and leaves them frozen when the task has ended, so
-    that other tasks can snapshot the storage below.
-  - A process outside the module thaws them after O(max_frozen) seconds, though the play, the controller or the connection
-    is gone.
+  - Freezes the file systems of one guest, or of several side by side, and leaves them frozen when the task has ended,
+    so that other tasks can snapshot the storage below.
+  - A process outside the module thaws them after O(max_frozen) seconds, though the play, the controller or the
+    connection is gone.
 extends_documentation_fragment:
   - disksnap.libvirt.attributes
   - disksnap.libvirt.attributes.action_group
@@ -140,6 +140,7 @@ domains:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
     COMMON_RULES,
     common_spec,

@@ -67,7 +67,7 @@ class QemuMethod(DiskMethod):
             if not domain.live:
                 return 'libvirt does not put an overlay over a network disk of a domain that is shut off'
             if not domain.host.local:
-                return 'qemu-img, which writes the overlay\'s backing file, must run on the hypervisor itself'
+                return "qemu-img, which writes the overlay's backing file, must run on the hypervisor itself"
         elif source.type not in ('file', 'block', 'volume'):
             return f'it does not take disks of type {source.type}'
         return None
@@ -83,9 +83,12 @@ class QemuMethod(DiskMethod):
         capacity = self._capacity(subject, disk, base)
         if path not in subject.reclaimed and domain.host.pools.volume(path) is not None:
             raise DiskSnapError(
-                'Failed to plan the overlay', domain=domain.name, disk=disk.target, why=f'{path} already exists',
+                'Failed to plan the overlay',
+                domain=domain.name,
+                disk=disk.target,
+                why=f'{path} already exists',
                 hint='Take another snapshot_name, name a file, or remove that one if nothing uses it.',
-            )  # fmt: skip
+            )
         name = posixpath.basename(path)
         resolved = Method('qemu', pool=pool, file=name if pool else path)
         record = DiskRecord(
@@ -103,10 +106,12 @@ class QemuMethod(DiskMethod):
         job = _blockjob.look(subject.domain.handle, disk.target) if subject.live else None
         if job is not None:
             raise DiskSnapError(
-                'Failed to plan the overlay', domain=subject.domain.name, disk=disk.target,
+                'Failed to plan the overlay',
+                domain=subject.domain.name,
+                disk=disk.target,
                 why=f'a block job ({job.kind}) runs on it',
                 hint='Let snapshot_merge finish it, or end it with state: aborted.',
-            )  # fmt: skip
+            )
 
     def _place(self, subject: Subject, disk: Disk, method: Method) -> tuple[str, str | None]:
         """Path of the overlay, and the lasting pool that will hold it (None: a transient one)."""
@@ -116,22 +121,30 @@ class QemuMethod(DiskMethod):
         if name.startswith('/'):
             if posixpath.dirname(name) != directory:
                 raise DiskSnapError(
-                    'Failed to plan the overlay', domain=domain.name, disk=disk.target,
+                    'Failed to plan the overlay',
+                    domain=domain.name,
+                    disk=disk.target,
                     why=f'the file {name} is outside the pool {method.pool}, whose directory is {directory}',
-                )  # fmt: skip
+                )
             name = posixpath.basename(name)
         if len(name.encode()) > 255:
             raise DiskSnapError(
-                'Failed to plan the overlay', domain=domain.name, disk=disk.target, why=f'the file name {name} is too long',
+                'Failed to plan the overlay',
+                domain=domain.name,
+                disk=disk.target,
+                why=f'the file name {name} is too long',
                 hint='Name a shorter one with file.',
-            )  # fmt: skip
+            )
         found = pools.in_directory(directory)
         assert found is not None
         if found[1].available < _ROOM_FOR_OVERLAY:
             raise DiskSnapError(
-                'Failed to plan the overlay', domain=domain.name, disk=disk.target,
-                why=f'no space is left on {directory} ({found[1].available} bytes)', hint='Make room, or name another pool.',
-            )  # fmt: skip
+                'Failed to plan the overlay',
+                domain=domain.name,
+                disk=disk.target,
+                why=f'no space is left on {directory} ({found[1].available} bytes)',
+                hint='Make room, or name another pool.',
+            )
         path = posixpath.join(directory, name)
         return path, pools.pool_name_of(path)
 
@@ -142,20 +155,24 @@ class QemuMethod(DiskMethod):
             info = domain.host.pools.by_name(method.pool)[1]
             if info.type not in DIRECTORY_TYPES or not info.path:
                 raise DiskSnapError(
-                    'Failed to plan the overlay', domain=domain.name, disk=disk.target,
+                    'Failed to plan the overlay',
+                    domain=domain.name,
+                    disk=disk.target,
                     why=f'the pool {method.pool} is of type {info.type}, and an overlay is a file',
                     hint=f'Name a pool of type {", ".join(DIRECTORY_TYPES)}.',
-                )  # fmt: skip
+                )
             return posixpath.normpath(info.path)
         if name.startswith('/'):
             return posixpath.dirname(name)
         if source.type == 'file' or (source.type == 'volume' and _volume_is_file(source, domain)):
             return posixpath.dirname(_chain.local_path(source, domain.host.pools) or '')
         raise DiskSnapError(
-            'Failed to plan the overlay', domain=domain.name, disk=disk.target,
+            'Failed to plan the overlay',
+            domain=domain.name,
+            disk=disk.target,
             why=f'its image is of type {source.type}, so no directory beside it can hold an overlay',
             hint='Name a pool (of directory type) for it, or a file by its absolute path.',
-        )  # fmt: skip
+        )
 
     def _capacity(self, subject: Subject, disk: Disk, base: str | None) -> int:
         domain = subject.domain
@@ -165,9 +182,11 @@ class QemuMethod(DiskMethod):
         volume = domain.host.pools.volume(base) if base else None
         if volume is None:
             raise DiskSnapError(
-                'Failed to read the size of the disk', domain=domain.name, disk=disk.target,
+                'Failed to read the size of the disk',
+                domain=domain.name,
+                disk=disk.target,
                 why=f'{base} is not there, or no storage pool can see it',
-            )  # fmt: skip
+            )
         return volume.capacity
 
     def _backup_source(self, source: Source, base: str | None, domain: Domain) -> BackupSource:
@@ -175,9 +194,7 @@ class QemuMethod(DiskMethod):
         if source.type == 'file' and base is not None:
             pool = domain.host.pools.pool_name_of(base)
             volume = posixpath.basename(base) if pool else None
-        return BackupSource(
-            xml=source.xml, type=source.type, path=base, format=source.format, pool=pool, volume=volume
-        )
+        return BackupSource(xml=source.xml, type=source.type, path=base, format=source.format, pool=pool, volume=volume)
 
     # -- prepare, commit, finish --------------------------------------------------------------------------
 
@@ -194,9 +211,11 @@ class QemuMethod(DiskMethod):
         assert source is not None
         pools = domain.host.pools
         with explained(
-            f'Failed to create the overlay {volume.path}', domain=domain.name, disk=plan.disk.target,
+            f'Failed to create the overlay {volume.path}',
+            domain=domain.name,
+            disk=plan.disk.target,
             hint='Nothing of the snapshot was kept.',
-        ):  # fmt: skip
+        ):
             made = pools.create_overlay(
                 volume.path,
                 None if base else volume.capacity,
@@ -206,17 +225,32 @@ class QemuMethod(DiskMethod):
             )
         if base is None:
             run(
-                ['qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', source.format or 'raw', '-b', _header_name(source), volume.path],
+                [
+                    'qemu-img',
+                    'rebase',
+                    '-u',
+                    '-f',
+                    'qcow2',
+                    '-F',
+                    source.format or 'raw',
+                    '-b',
+                    _header_name(source),
+                    volume.path,
+                ],
                 f'Failed to name the backing file in {volume.path}',
-                timeout=_REBASE_TIMEOUT, domain=domain.name, disk=plan.disk.target,
-            )  # fmt: skip
+                timeout=_REBASE_TIMEOUT,
+                domain=domain.name,
+                disk=plan.disk.target,
+            )
             return
         if made.capacity != volume.capacity or made.backing_path != base:
             raise DiskSnapError(
-                'Failed to create the overlay', domain=domain.name, disk=plan.disk.target,
+                'Failed to create the overlay',
+                domain=domain.name,
+                disk=plan.disk.target,
                 why=f'{volume.path} came out with {made.capacity} bytes over {made.backing_path}, '
                 f'not {volume.capacity} over {base}',
-            )  # fmt: skip
+            )
 
     def commit(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         flags = (
@@ -235,9 +269,11 @@ class QemuMethod(DiskMethod):
             overlay = plan.record.volumes[0].path
             if disk is None or disk.source is None or disk.source.path != overlay:
                 raise DiskSnapError(
-                    'Failed to find the overlay in use after the snapshot', domain=subject.domain.name, disk=plan.disk.target,
+                    'Failed to find the overlay in use after the snapshot',
+                    domain=subject.domain.name,
+                    disk=plan.disk.target,
                     why=f'the domain uses {disk.source.key if disk and disk.source else "nothing"}, not {overlay}',
-                )  # fmt: skip
+                )
             plan.record.modified_disk = settled(disk.xml)
             subject.domain.host.pools.refresh(overlay)
 

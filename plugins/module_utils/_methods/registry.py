@@ -45,14 +45,21 @@ def choose(wanted: Method, disk: Disk, domain: Domain) -> tuple[DiskMethod, Meth
         source = disk.source
         kind = f'a {source.format} image of type {source.type}' if source else 'an empty drive'
         raise DiskSnapError(
-            'Failed to choose a method', domain=domain.name, disk=disk.target, why=f'auto has no rule for {kind}',
+            'Failed to choose a method',
+            domain=domain.name,
+            disk=disk.target,
+            why=f'auto has no rule for {kind}',
             hint=_can(disk, domain),
-        )  # fmt: skip
+        )
     method = method_of(wanted.name)
     refusal = method.refusal(disk, domain)
     if refusal is not None:
         raise DiskSnapError(
-            f'Failed to use the method {wanted.name}', domain=domain.name, disk=disk.target, why=refusal, hint=_can(disk, domain)
+            f'Failed to use the method {wanted.name}',
+            domain=domain.name,
+            disk=disk.target,
+            why=refusal,
+            hint=_can(disk, domain),
         )
     return method, resolve(wanted, wanted.name, disk=disk.target), 'named by the task'
 

@@ -224,13 +224,19 @@ def find_disk(disks: t.Sequence[Disk], wanted: str, domain: str) -> Disk:
         if found:
             targets = ', '.join(disk.target for disk in found)
             raise DiskSnapError(
-                'Failed to select a disk', domain=domain, disk=wanted, why=f'it names more than one ({targets})',
+                'Failed to select a disk',
+                domain=domain,
+                disk=wanted,
+                why=f'it names more than one ({targets})',
                 hint='Name the disk by its target.',
-            )  # fmt: skip
+            )
     raise DiskSnapError(
-        'Failed to select a disk', domain=domain, disk=wanted, why='no disk of the domain has this target, source or alias',
+        'Failed to select a disk',
+        domain=domain,
+        disk=wanted,
+        why='no disk of the domain has this target, source or alias',
         hint=f'Its disks are {", ".join(disk.target for disk in disks) or "none"}.',
-    )  # fmt: skip
+    )
 
 
 def left_out_reason(disk: Disk) -> str | None:
@@ -250,9 +256,13 @@ def refusal_reason(disk: Disk) -> str | None:
     """Why no method can snapshot a writable disk; None if one could."""
     source = disk.source
     if disk.device == 'lun':
-        return 'it is a pass-through LUN (device="lun"): its guest talks SCSI to the storage, which no snapshot here sees'
+        return (
+            'it is a pass-through LUN (device="lun"): its guest talks SCSI to the storage, which no snapshot here sees'
+        )
     if source is not None and source.type in ('vhostuser', 'vhostvdpa', 'nvme', 'dir'):
-        return f'a disk of type {source.type} does not go through QEMU\'s block layer or has no image that can be layered'
+        return (
+            f"a disk of type {source.type} does not go through QEMU's block layer or has no image that can be layered"
+        )
     if disk.shareable:
         return 'it is shareable: another domain may write to it at any moment'
     if disk.transient:

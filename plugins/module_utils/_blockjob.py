@@ -22,7 +22,8 @@ class Job:
     """A block job at one moment.
 
     ``kind``: ``commit`` (an intermediate layer), ``active-commit``, ``pull``, ``copy`` or ``other``. ``cur`` and
-    ``end`` are QEMU's progress in bytes, which says nothing on being done: ``ready`` does, from ``<mirror ready='yes'>``.
+    ``end`` are QEMU's progress in bytes, which does not say that it is done: ``ready`` does, from
+    ``<mirror ready='yes'>``.
     """
 
     kind: str

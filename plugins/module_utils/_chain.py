@@ -96,7 +96,7 @@ class Users:
         for domain in domains:
             self._add_domain(domain)
         for volume in pools.all_volumes():
-            if volume.backing_path:
+            if volume.backing_path and volume.path:
                 self._images.setdefault(pools.canonical(volume.backing_path), set()).add(volume.path)
 
     def _add_domain(self, domain: t.Any) -> None:

@@ -286,7 +286,8 @@ def _conclude(one: Held, record: QuiesceRecord | None, count: int, ended_ns: int
         who = {'watchdog': f'the watchdog, as max_frozen ({record.max_frozen:g} s) had passed'}
         one.warnings.append(
             f'The guest {one.domain.name} had been thawed before, by '
-            f'{who.get(record.thawed_by or "", "itself or someone else")}: what was taken in between is not file-system consistent.'
+            f'{who.get(record.thawed_by or "", "itself or someone else")}: '
+            'what was taken in between is not file-system consistent.'
         )
     one.journal = _journal.load(one.domain.handle)
     one.journal.quiesce = None

@@ -192,7 +192,13 @@ class Pools:
         return self.volume(path) is not None
 
     def create_overlay(
-        self, path: str, capacity: int, *, backing_path: str | None, backing_format: str | None, like: VolumeInfo | None
+        self,
+        path: str,
+        capacity: int | None,
+        *,
+        backing_path: str | None,
+        backing_format: str | None,
+        like: VolumeInfo | None,
     ) -> VolumeInfo:
         """Make a qcow2 volume over ``backing_path`` through the pool of its directory.
 

@@ -130,7 +130,7 @@ def requests(params: dict[str, t.Any]) -> list[Request]:
     return found
 
 
-def run_module(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str, t.Any]]) -> t.NoReturn:
+def run_module(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str, t.Any]]) -> None:
     """Run the module's one call and end the module with its result or with one sentence.
 
     Args:

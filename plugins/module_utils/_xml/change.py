@@ -19,8 +19,7 @@ def settled(disk_xml: str) -> str:
     Two calls that see the same disk at different moments give the same text.
     """
     disk = parse(disk_xml, 'disk XML')
-    for layer in disk.iter('source', 'backingStore'):
-        layer.attrib.pop('index', None)
+    etree.strip_attributes(disk, 'index')  # only layers have one
     for source in disk.iter('source'):
         for private in source.findall('privateData'):
             source.remove(private)
@@ -79,7 +78,7 @@ def overlaid(disk: Disk, path: str, *, live: bool) -> str:
         backing.append(source_element(top))
         if below is not None:
             backing.append(below)
-        element.find('source').addnext(backing)
+        element.findall('source')[0].addnext(backing)
     return to_text(element)
 
 
@@ -100,5 +99,5 @@ def domain_with_disk(domain_xml: str, target: str, disk_xml: str) -> str:
         if read_disk(element).target == target:
             replacement = parse(disk_xml, 'disk XML')
             replacement.tail = element.tail
-            element.getparent().replace(element, replacement)
+            domain.findall('devices')[0].replace(element, replacement)
     return to_text(domain)

@@ -116,7 +116,7 @@ def _hosts(source: t.Any) -> tuple[str, ...]:
 
 def _without_reported(source: t.Any) -> str:
     copy = etree.fromstring(etree.tostring(source))
-    copy.attrib.pop('index', None)
+    etree.strip_attributes(copy, 'index')
     for private in copy.findall('privateData'):
         copy.remove(private)
     return to_text(copy)

@@ -171,9 +171,8 @@ def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
     info, found = pools.volume(heir.path), pools.in_directory(posixpath.dirname(heir.path), make=False)
     if info is None or found is None:
         return []
-    top = pools.volume(merge.top.path) if merge.top.path else None
-    largest = top.allocation if merge.direction == COMMIT and top else merge.bytes
-    least = int(largest * (1 - _TABLES)) - info.allocation
+    sizes = [found_info.allocation for found_info in map(pools.volume, merge.files) if found_info is not None]
+    least = int(max(sizes, default=0) * (1 - _TABLES)) - info.allocation  # all that one of them holds must find room
     most = merge.bytes
     if heir.format == 'raw':
         most = min(most, max(0, info.capacity - info.allocation))

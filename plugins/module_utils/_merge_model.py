@@ -117,6 +117,20 @@ class MergeResult:
         return values
 
 
+@dataclass(frozen=True)
+class Merge:
+    """A merge, as far as texts and records are concerned.
+
+    ``gone`` are the keys of the layers that leave the chain; ``heir`` is the layer that has their content afterwards:
+    the base of a commit, the top of a pull.
+    """
+
+    target: str
+    direction: str
+    gone: frozenset[str]
+    heir: Source
+
+
 @dataclass
 class DiskMerge:
     """The plan for one disk.
@@ -136,6 +150,7 @@ class DiskMerge:
         disk_before: the ``<disk>`` before, as libvirt shows it.
         disk_after: what it will be.
         bytes: what the merged layers take on the storage.
+        names: how the XML names them where that is not the key (``pool/volume``).
         leftovers: files of an earlier merge of this disk that was killed before it deleted them.
         snapshots: names of the recorded snapshots whose point in time goes with the first byte that is written.
     """
@@ -156,8 +171,16 @@ class DiskMerge:
     disk_before: str
     disk_after: str
     bytes: int = 0
+    names: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
+
+    @property
+    def effect(self) -> Merge:
+        """The merge as texts and records see it."""
+        heir = self.base if self.direction == COMMIT else self.top
+        assert heir is not None
+        return Merge(self.target, self.direction, frozenset([*self.layers, *self.names]), heir)
 
     @property
     def record(self) -> MergeRecord:

@@ -26,10 +26,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
     START,
     DiskMerge,
     DomainMerge,
+    Merge,
     MergeOptions,
     MergeSpec,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_xml import Merge, loses_instant, merged_disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_xml import loses_instant, merged_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, DomainXml, Source, read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
@@ -64,7 +65,8 @@ class Reading:
         if self._is_index(wanted) and not self.live:
             paths = ', '.join(layer.key for layer in self.chain)
             raise self.error(
-                f'{wanted} is an index, which only a running domain\'s layers have', f'Name the layer by its path: {paths}.'
+                f"{wanted} is an index, which only a running domain's layers have",
+                f'Name the layer by its path: {paths}.',
             )
         canonical = self.domain.host.pools.canonical
         return next((i for i, layer in enumerate(self.chain) if canonical(layer.key) == canonical(wanted)), None)
@@ -78,9 +80,7 @@ class Reading:
         return [layer.key for layer in self.chain]
 
 
-def plan_all(
-    wanted: t.Sequence[tuple[Domain, t.Sequence[MergeSpec]]], options: MergeOptions
-) -> list[DomainMerge]:
+def plan_all(wanted: t.Sequence[tuple[Domain, t.Sequence[MergeSpec]]], options: MergeOptions) -> list[DomainMerge]:
     """Plan the merges of several domains; either all can begin, or none does.
 
     Raises:
@@ -88,7 +88,7 @@ def plan_all(
     """
     plans = []
     users: _chain.Users | None = None
-    readings = [_read_domain(domain, specs, options) for domain, specs in wanted]
+    readings = [read(domain, specs, options) for domain, specs in wanted]
     for (domain, _specs), of_domain in zip(wanted, readings):
         merge = DomainMerge(domain, of_domain[0].live if of_domain else domain.live, [])
         for reading in of_domain:
@@ -102,7 +102,12 @@ def plan_all(
     return plans
 
 
-def _read_domain(domain: Domain, specs: t.Sequence[MergeSpec], options: MergeOptions) -> list[Reading]:
+def read(domain: Domain, specs: t.Sequence[MergeSpec], options: MergeOptions) -> list[Reading]:
+    """What is known of these disks.
+
+    Raises:
+        DiskSnapError: if one is not there, or its chain is broken.
+    """
     live = domain.live
     now = domain.read()
     lasting = None
@@ -113,14 +118,25 @@ def _read_domain(domain: Domain, specs: t.Sequence[MergeSpec], options: MergeOpt
     for spec in specs:
         disk = now.disk(spec.target)
         if disk is None or disk.source is None:
-            raise DiskSnapError(WHAT, domain=domain.name, disk=spec.target, why='the domain has no such disk, or it is empty')
+            raise DiskSnapError(
+                WHAT, domain=domain.name, disk=spec.target, why='the domain has no such disk, or it is empty'
+            )
         chain = _resolved(_chain.whole(disk, domain.host.pools, domain.name), domain)
         for layer in chain:
             if layer.path is not None:
                 domain.host.pools.volume(layer.path)  # opens and refreshes its pool, for Users
         readings.append(
             Reading(
-                domain, live, disk, chain, spec, options.direction, journal.merges.get(spec.target), journal, now, lasting
+                domain,
+                live,
+                disk,
+                chain,
+                spec,
+                options.direction,
+                journal.merges.get(spec.target),
+                journal,
+                now,
+                lasting,
             )
         )
     return readings
@@ -142,10 +158,10 @@ def _plan_disk(reading: Reading) -> DiskMerge:
     if kind is not None:
         _refuse_foreign(reading, kind)
         return _build(reading, FOLLOW, *_ends(reading))
-    if record is not None and _same(reading, record) and _done(reading, record):
-        return _finished(reading, record)
+    if record is not None and _same(reading, record) and done(reading, record):
+        return recorded(reading, record, CLEAN)  # it ended while nobody looked
     merge = _build(reading, START, *_ends(reading))
-    if record is not None and _done(reading, record):
+    if record is not None and done(reading, record):
         merge.leftovers = [path for path in record.files if path not in reading.keys and path not in merge.files]
     return merge
 
@@ -176,7 +192,7 @@ def _gone(record: MergeRecord) -> list[str]:
     return before[start:end] if record.direction == COMMIT else before[start + 1 : end]
 
 
-def _done(reading: Reading, record: MergeRecord) -> bool:
+def done(reading: Reading, record: MergeRecord) -> bool:
     """Whether the chain shows that the recorded merge has ended well."""
     return not set(_gone(record)) & set(reading.keys)
 
@@ -248,7 +264,9 @@ def _check_pull_ends(reading: Reading, top: int, base: int | None) -> None:
             'Use direction: commit, or shut the domain off.',
         )
     if base is not None and base <= top + 1:
-        raise reading.error(f'there is no layer between the top {chain[top].key} and the base {chain[base].key} to pull')
+        raise reading.error(
+            f'there is no layer between the top {chain[top].key} and the base {chain[base].key} to pull'
+        )
 
 
 def _place(reading: Reading, end: str, wanted: str) -> int:
@@ -283,21 +301,21 @@ def _build(reading: Reading, todo: str, top: int, base: int | None) -> DiskMerge
         disk_after=settled(reading.disk.xml),
         bytes=_size(reading, chain[top:end] if reading.direction == COMMIT else gone),
     )
-    effect = effect_of(merge, reading.disk)
-    merge.disk_after = merged_disk(reading.disk.xml, effect)
-    merge.snapshots = _touched(reading.journal, effect)
+    merge.names = [raw.key for raw, layer in zip(reading.disk.chain, chain) if layer in gone and raw.key != layer.key]
+    merge.disk_after = merged_disk(reading.disk.xml, merge.effect)
+    merge.snapshots = _touched(reading.journal, merge.effect)
     return merge
 
 
-def _finished(reading: Reading, record: MergeRecord) -> DiskMerge:
-    """A merge that ended while nobody looked: what is left is to verify and to clean up."""
+def recorded(reading: Reading, record: MergeRecord, todo: str) -> DiskMerge:
+    """The merge that the journal names, whatever is asked for now."""
     by_key = {layer.key: layer for layer in reading.chain}
     gone = _gone(record)
     text = settled(reading.disk.xml)
     return DiskMerge(
         target=record.target,
         direction=record.direction,
-        todo=CLEAN,
+        todo=todo,
         top=by_key.get(record.top, Source('file', 'qcow2', record.top)),
         base=None if record.base == NO_BASE else by_key.get(record.base, Source('file', None, record.base)),
         active=record.active,
@@ -322,16 +340,6 @@ def _size(reading: Reading, layers: t.Sequence[Source]) -> int:
     """Bytes that these layers take on the storage, as far as a pool can see them."""
     infos = [reading.domain.host.pools.volume(layer.path) for layer in layers if layer.path is not None]
     return sum(info.allocation for info in infos if info is not None)
-
-
-def effect_of(merge: DiskMerge, disk: Disk | None = None) -> Merge:
-    """The merge as the texts and the journal see it; ``disk`` adds how the XML itself names the layers."""
-    gone = set(merge.layers)
-    if disk is not None:
-        gone |= {layer.key for layer, key in zip(disk.chain, merge.chain_before) if key in merge.layers}
-    heir = merge.base if merge.direction == COMMIT else merge.top
-    assert heir is not None
-    return Merge(merge.target, merge.direction, frozenset(gone), heir, merge.base)
 
 
 def _touched(journal: Journal, effect: Merge) -> list[str]:

@@ -7,29 +7,17 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Journal, Volume
-from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled, source_element, with_active_layer
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, Merge
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import (
+    settled,
+    source_element,
+    with_active_layer,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source, read_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse, to_text
-
-
-@dataclass(frozen=True)
-class Merge:
-    """A merge, as far as texts and records are concerned.
-
-    ``gone`` are the keys of the layers that leave the chain; ``heir`` is the layer that has their content afterwards:
-    the base of a commit, the top of a pull. ``base`` is None for a pull that leaves no backing.
-    """
-
-    target: str
-    direction: str
-    gone: frozenset[str]
-    heir: Source
-    base: Source | None
 
 
 def _holders(disk: t.Any) -> list[t.Any]:

@@ -1,0 +1,173 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The merge of one disk of a shut-off domain: qemu-img beside the polling loop, then the definition.
+
+``commit -d`` leaves the overlay as it is, and ``rebase`` changes the backing file last, so a qemu-img that dies leaves
+the chain as it was. It dies with this process, lest it go on unseen. QEMU's image locks keep the domain from starting
+meanwhile, and qemu-img from touching the images of one that has started.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
+    ABORTED,
+    COMMIT,
+    NO_BASE,
+    DiskMerge,
+    MergeOptions,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work import ENDED, VERIFYING, Work
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import domain_with_disk
+
+
+def commands(merge: DiskMerge, bandwidth: int) -> list[list[str]]:
+    """The qemu-img calls of a merge, in their order."""
+    top, base = merge.top, merge.base
+    top_path = top.path or ''
+    if merge.direction == COMMIT:
+        assert base is not None
+        base_path = base.path or ''
+        rate = ['-r', str(bandwidth)] if bandwidth else []
+        calls = [['commit', '-q', '-f', top.format or 'qcow2', '-d', *rate, '-b', base_path, top_path]]
+        if merge.child is not None:
+            child = merge.child
+            calls.append(
+                [
+                    'rebase',
+                    '-q',
+                    '-u',
+                    '-f',
+                    child.format or 'qcow2',
+                    '-F',
+                    base.format or 'raw',
+                    '-b',
+                    base_path,
+                    child.path or '',
+                ]
+            )
+        return calls
+    backing = ['-b', NO_BASE] if base is None else ['-F', base.format or 'raw', '-b', base.path or '']
+    return [['rebase', '-q', '-f', top.format or 'qcow2', *backing, top_path]]
+
+
+class OfflineWork(Work):
+    """qemu-img on the images of a shut-off domain."""
+
+    def __init__(self, domain: Domain, merge: DiskMerge, options: MergeOptions) -> None:
+        super().__init__(domain, merge, options)
+        self._left = commands(merge, options.bandwidth)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors: t.IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._stopping = False
+
+    def _start(self) -> None:
+        tool = shutil.which('qemu-img')
+        if tool is None:
+            raise self.problem(
+                'qemu-img is not installed on the hypervisor',
+                'It is in the package qemu-utils (Debian) or qemu-img (RHEL).',
+            )
+        guard = shutil.which('setpriv')
+        argv = [tool, *self._left.pop(0)]
+        if guard is not None:
+            argv = [guard, '--pdeathsig', 'KILL', *argv]
+        self._errors.seek(0)
+        self._errors.truncate()
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env={**os.environ, 'LC_ALL': 'C'},
+        )
+
+    def _take_over(self) -> None:
+        raise self.problem('a block job was found, but the domain is shut off', 'Run the task again.')
+
+    def _watch(self) -> None:
+        assert self._process is not None
+        status = self._process.poll()
+        if status is None:
+            return
+        if self._stopping and (status != 0 or self._left):
+            self._refresh()
+            self.state = VERIFYING  # the chain is as it was; _unmerged says why
+            return
+        if status != 0:
+            raise self._explained(status)
+        if self._left:
+            self._start()
+            return
+        self._define()
+        self._refresh()
+        self.state = VERIFYING
+
+    def _explained(self, status: int) -> DiskSnapError:
+        self._errors.seek(0)
+        words = ' '.join(self._errors.read().decode(errors='replace').split()) or f'qemu-img ended with status {status}'
+        locked = 'lock' in words
+        return self.problem(
+            words,
+            'Another process has the image open: was the domain started meanwhile? Run the task again.'
+            if locked
+            else None,
+        )
+
+    def _define(self) -> None:
+        """Have the definition name the active layer, and no chain that is no longer there."""
+        merge, handle = self.merge, self.domain.handle
+        if merge.disk_after == merge.disk_before:
+            return
+        before = xml_of(handle, inactive=True, secure=True)
+        with explained('Failed to define the domain with its merged disk', domain=self.domain.name, disk=merge.target):
+            if not self.domain.live:
+                self.domain.host.connection.defineXML(domain_with_disk(before, merge.target, merge.disk_after))
+            if (
+                self.domain.live
+            ):  # before, or in the instant between: it runs on the overlay, so the definition must name it
+                self.domain.host.connection.defineXML(before)
+                raise self.problem(
+                    'the domain was started meanwhile; it runs on its overlay, and nothing is lost',
+                    'Run the task again.',
+                )
+
+    def _refresh(self) -> None:
+        """The storage pools must see what qemu-img did behind their back."""
+        for layer in (self.merge.base, self.merge.top, self.merge.child):
+            if layer is not None and layer.path is not None:
+                self.domain.host.pools.refresh(layer.path)
+
+    def _unmerged(self) -> None:
+        if self._stopping:
+            self.end(ABORTED, self.overdue())
+        else:
+            raise self.problem('qemu-img ended well, and the chain is as it was')
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+        self._stopping = True
+
+    def leave(self) -> None:
+        self.warnings.append(
+            f'Domain {self.domain.name}, disk {self.merge.target}: on_timeout: leave has no effect on a shut-off domain; its merge '
+            'was ended.'
+        )
+        self.stop()
+
+    def end(self, ending: str, error: DiskSnapError | None = None) -> None:
+        if self.state != ENDED and self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        super().end(ending, error)

@@ -1,0 +1,373 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The merge of one disk as a state machine that a polling loop steps, and the one of a running domain.
+
+The states, and what a crash of this process in each means; the next run of the same task goes on from there::
+
+    WAITING    nothing done.                        Crash: nothing to do.
+    WORKING    the journal names the merge; a job   Crash: the job goes on in QEMU; it is followed, or begun again
+               or a qemu-img is at it.              where it died with its domain: the chain is whole all along.
+    PIVOTING   libvirt was told to pivot.           Crash: libvirt pivots by itself; verify and clean up.
+    VERIFYING  the job has gone.                    Crash: verify and clean up.
+    CLEANING   the chain is as planned.             Crash: delete the files that the journal names.
+    ENDED      the result stands; the journal no longer names the merge, unless the job was left to run.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import time
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _chain, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import xml_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
+    ABORTED,
+    CLEAN,
+    COMMIT,
+    FAILED,
+    FOLLOW,
+    MERGED,
+    RUNNING,
+    START,
+    DiskMerge,
+    MergeOptions,
+    MergeResult,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, read_domain
+
+WAITING = 'waiting'
+WORKING = 'working'
+PIVOTING = 'pivoting'
+VERIFYING = 'verifying'
+CLEANING = 'cleaning'
+ENDED = 'ended'
+
+# seconds of libvirt errors in a row before a merge is given up
+PATIENCE = 20.0
+
+
+class Work(abc.ABC):
+    """One disk on its way. ``step`` never waits and never raises for what went wrong with this disk only."""
+
+    def __init__(self, domain: Domain, merge: DiskMerge, options: MergeOptions) -> None:
+        self.domain = domain
+        self.merge = merge
+        self.options = options
+        self.state = WAITING
+        self.ending = MERGED
+        self.error: DiskSnapError | None = None
+        self.warnings: list[str] = []
+        self.removed: list[str] = []
+        self.bytes = 0
+        self.changed = merge.todo != FOLLOW
+        self.after: Work | None = None  # it begins once that one has ended
+        self._began = time.monotonic()
+        self._seconds = 0.0
+
+    # -- the loop's side --------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Go as far as is possible without waiting."""
+        try:
+            self._advance()
+        except DiskSnapError as error:
+            self.fail(error)
+
+    def _advance(self) -> None:
+        if self.state == WAITING:
+            if self.after is not None and self.after.state != ENDED:
+                return
+            self._begin()
+        elif self.state in (WORKING, PIVOTING):
+            self._watch()
+        if self.state == VERIFYING:
+            self._verify()
+
+    def _begin(self) -> None:
+        if self.merge.todo == CLEAN:
+            self.state = VERIFYING
+            return
+        if self.merge.todo == START:
+            self._note_begin()
+            self._start()
+            self.changed = True
+        else:
+            self._take_over()
+        self.state = WORKING
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether ``wait: false`` is done with this disk: a job runs, and needs nobody before it is ready."""
+        return self.state == ENDED
+
+    def end(self, ending: str, error: DiskSnapError | None = None) -> None:
+        """Close the work with this outcome."""
+        if self.state != ENDED:
+            self.state, self.ending, self.error = ENDED, ending, error
+            self._seconds = time.monotonic() - self._began
+
+    def fail(self, error: DiskSnapError) -> None:
+        """Close the work as failed."""
+        self.end(FAILED, error)
+
+    # -- what differs between a running and a shut-off domain -------------------------------------------------
+
+    @abc.abstractmethod
+    def _start(self) -> None:
+        """Start the job."""
+
+    @abc.abstractmethod
+    def _take_over(self) -> None:
+        """Make a job that was found this run's own."""
+
+    @abc.abstractmethod
+    def _watch(self) -> None:
+        """Look at the job; move on to PIVOTING or VERIFYING when it is time."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """The time is up: ask the job to end, unless it is about to end well."""
+
+    @abc.abstractmethod
+    def leave(self) -> None:
+        """The time is up: let the job run on, where it can."""
+
+    # -- the journal --------------------------------------------------------------------------------------------
+
+    def _note_begin(self) -> None:
+        journal = _journal.load(self.domain.handle)
+        journal.merges[self.merge.target] = self.merge.record
+        for name in self.merge.snapshots:
+            if name in journal.snapshots:
+                journal.snapshots[name].state = _journal.REMOVING
+        _journal.store(self.domain.handle, journal)
+
+    def forget(self) -> None:
+        """The journal no longer names the merge: it did not happen, and the chain is as it was."""
+        journal = _journal.load(self.domain.handle)
+        if journal.merges.pop(self.merge.target, None) is not None:
+            _journal.store(self.domain.handle, journal)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def disk(self) -> Disk:
+        """The disk as it is now, with its whole chain.
+
+        Raises:
+            DiskSnapError: if the domain or the disk has gone.
+        """
+        disk = self.domain.read().disk(self.merge.target)
+        if disk is None:
+            raise self.problem('the domain no longer has this disk')
+        return _chain.whole(disk, self.domain.host.pools, self.domain.name)
+
+    def chain(self) -> list[str]:
+        """The chain as it is now."""
+        return [_chain.local_path(layer, self.domain.host.pools) or layer.key for layer in self.disk().chain]
+
+    def problem(self, why: str, hint: str | None = None) -> DiskSnapError:
+        """An error that names the domain and the disk."""
+        verb = 'commit' if self.merge.direction == COMMIT else 'pull'
+        return DiskSnapError(f'Failed to {verb}', domain=self.domain.name, disk=self.merge.target, why=why, hint=hint)
+
+    def overdue(self) -> DiskSnapError:
+        """The sentence for a merge that was ended because its time was up."""
+        return self.problem(
+            f'it did not end within {self.options.timeout:g} seconds and was ended; the chain is as it was',
+            'Run the task again with a longer timeout, or with more bandwidth.',
+        )
+
+    def _verify(self) -> None:
+        chain = self.chain()
+        if not self.merge.chain_after and chain != self.merge.chain_before:
+            self.end(MERGED)  # someone else's job that ended well while it was to be aborted
+        elif chain == self.merge.chain_after:
+            self._verify_lasting()
+            self.state = CLEANING
+        elif chain == self.merge.chain_before:
+            self.forget()
+            self._unmerged()
+        else:
+            raise self.problem(
+                f'the chain is {" <- ".join(reversed(chain))}, expected was {" <- ".join(reversed(self.merge.chain_after))}',
+                'No file was deleted. Look at it with virsh dumpxml before anything else.',
+            )
+
+    def _unmerged(self) -> None:
+        """The job is over and the chain is as it was."""
+        raise self.problem(
+            'the block job ended without having merged anything; the chain is as it was',
+            "The usual cause is a full file system or an unreadable image; QEMU's reason is in the log of libvirtd.",
+        )
+
+    def _verify_lasting(self) -> None:
+        """The next start must find the layer that the guest uses now, where it would have found the one of before."""
+        before, handle = self.merge.source_before, self.domain.handle
+        if before is None or before != self.merge.chain_before[0] or not self.domain.live or not handle.isPersistent():
+            return
+        lasting = read_domain(xml_of(handle, inactive=True)).disk(self.merge.target)
+        source = lasting.source if lasting else None
+        if source is None or source.key != self.merge.chain_after[0]:
+            raise self.problem(
+                f'the guest uses {self.merge.chain_after[0]} now, its persistent definition still {source.key if source else None}',
+                'No file was deleted. Correct the definition with virsh edit and run the task again.',
+            )
+
+    def result(self) -> MergeResult:
+        """How it ended, or how it stands."""
+        merge, chain, modified = self.merge, list(self.merge.chain_before), None
+        state = RUNNING if self.state != ENDED else self.ending
+        with contextlib.suppress(DiskSnapError):  # the domain may be gone: then the plan is the last that is known
+            chain, text = self.chain(), settled(self.disk().xml)
+            modified = text if text != merge.disk_before or (merge.todo == CLEAN and state == MERGED) else None
+        return MergeResult(
+            target=merge.target,
+            direction=merge.direction,
+            bytes=self.bytes or (merge.bytes if state == MERGED else 0),
+            seconds=round(self._seconds or time.monotonic() - self._began, 3),
+            modified_disk=modified,
+            chain_before=list(merge.chain_before),
+            chain_after=chain,
+            removed=list(self.removed),
+            state=state,
+            error=str(self.error) if self.error else None,
+            warnings=list(self.warnings),
+            changed=self.changed,
+        )
+
+
+class LiveWork(Work):
+    """A block job of a running or paused domain."""
+
+    def __init__(self, domain: Domain, merge: DiskMerge, options: MergeOptions) -> None:
+        super().__init__(domain, merge, options)
+        self._stopping = False
+        self._aborting = False
+        self._may_leave = False
+        self._trouble_since: float | None = None
+
+    def _start(self) -> None:
+        merge, handle = self.merge, self.domain.handle
+        base = self._name(merge.base.key, merge.base.index) if merge.base else None
+        if merge.direction == COMMIT:
+            assert base is not None
+            top = self._name(merge.top.key, merge.top.index)
+            _blockjob.start_commit(
+                handle, merge.target, base=base, top=top, active=merge.active, bandwidth=self.options.bandwidth
+            )
+        else:
+            _blockjob.start_pull(handle, merge.target, base=base, bandwidth=self.options.bandwidth)
+        self._may_leave = True
+
+    def _name(self, key: str, index: int | None) -> str:
+        """A layer as libvirt takes it: by index where it shows one, which holds for network layers too."""
+        return key if index is None else f'{self.merge.target}[{index}]'
+
+    def _take_over(self) -> None:
+        with contextlib.suppress(DiskSnapError):  # it may be about to end
+            _blockjob.set_bandwidth(self.domain.handle, self.merge.target, self.options.bandwidth)
+
+    @property
+    def may_leave(self) -> bool:
+        return self.state == ENDED or (self.state == WORKING and self._may_leave)
+
+    def _watch(self) -> None:
+        try:
+            job = _blockjob.look(self.domain.handle, self.merge.target)
+            disk = self.domain.read().disk(self.merge.target)
+            live = self.domain.live
+        except DiskSnapError as error:
+            self._endure(error)
+            return
+        self._trouble_since = None
+        if not live:
+            raise self._stopped()
+        self._judge(job, disk is not None and disk.mirror is not None)
+
+    def _endure(self, error: DiskSnapError) -> None:
+        """A dying QEMU and a busy domain give errors of many kinds; soon it is clear which of them it is."""
+        connection, now = self.domain.host.connection, time.monotonic()
+        if not connection.isAlive():
+            raise self.problem(
+                'the connection to libvirt broke; the job goes on without it', 'Run the task again to finish it.'
+            ) from error
+        if error.code == libvirt.VIR_ERR_NO_DOMAIN or not self._seems_live():
+            raise self._stopped() from error
+        self._trouble_since = self._trouble_since or now
+        if now - self._trouble_since > PATIENCE:
+            raise error
+
+    def _seems_live(self) -> bool:
+        try:
+            return self.domain.live
+        except DiskSnapError as error:
+            return error.code != libvirt.VIR_ERR_NO_DOMAIN
+
+    def _stopped(self) -> DiskSnapError:
+        return self.problem(
+            'the domain stopped during the merge; its disk is as it was before, and nothing is lost',
+            'Run the task again, with the domain running or shut off.',
+        )
+
+    def _judge(self, job: _blockjob.Job | None, mirrored: bool) -> None:
+        """Go on by what the job says; ``mirrored``: the domain's XML still shows an active commit."""
+        if job is not None:
+            self.bytes = max(self.bytes, job.cur)
+            if job.ready and self.state == WORKING and not self._stopping:
+                self._pivot()
+            elif not job.ready:
+                self._may_leave = True
+        elif not mirrored:  # mirrored without a job: libvirt is still at the consequences
+            self.changed = True
+            self.state = VERIFYING
+
+    def _pivot(self) -> None:
+        handle, target = self.domain.handle, self.merge.target
+        if self.options.bandwidth:
+            with contextlib.suppress(DiskSnapError):  # what is left is what the guest writes in this moment
+                _blockjob.set_bandwidth(handle, target, 0)
+        _blockjob.pivot(handle, target)
+        self.changed = True
+        self.state = PIVOTING
+
+    def _unmerged(self) -> None:
+        if not self._stopping:
+            super()._unmerged()
+        self.end(ABORTED, None if self._aborting else self.overdue())
+
+    def stop(self) -> None:
+        if self.state != WORKING or self._stopping:
+            return
+        try:
+            job = _blockjob.look(self.domain.handle, self.merge.target)
+            if job is None or (job.ready and not self._aborting):
+                return  # it is about to end well
+            _blockjob.cancel(self.domain.handle, self.merge.target)
+        except DiskSnapError as error:
+            self._endure_stop(error)
+            return
+        self._stopping = True
+        self.changed = True
+
+    def _endure_stop(self, error: DiskSnapError) -> None:
+        """What stands against ending the job; one that has just ended by itself is no trouble."""
+        try:
+            self._endure(error)
+        except DiskSnapError as worse:
+            self.fail(worse)
+
+    def abort(self) -> None:
+        """Ask the job to end, ready or not."""
+        self._aborting = True
+        self.state = WORKING
+        self.stop()
+
+    def leave(self) -> None:
+        self.end(RUNNING)

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Optional
 
 _TAIL = 4096
 
@@ -39,7 +39,7 @@ class Gap:
     realtime_ns: int
 
 
-def parse_line(line: str) -> Optional[Ack]:
+def parse_line(line: str) -> Ack | None:
     """One line, or None when it is not whole."""
     words = line.split()
     if len(words) != 7 or words[0] not in ('S', 'W', 'F', 'E'):
@@ -61,7 +61,7 @@ def read(path: Path, since: int = 0) -> Iterator[Ack]:
                 yield ack
 
 
-def last(path: Path) -> Optional[Ack]:
+def last(path: Path) -> Ack | None:
     """The newest whole line, read from the end of the file."""
     try:
         with open(path, 'rb') as handle:

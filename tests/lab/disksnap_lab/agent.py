@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Callable
 
-import libvirt  # type: ignore[import-untyped,import-not-found,unused-ignore]
-import libvirt_qemu  # type: ignore[import-untyped,import-not-found,unused-ignore]
+import libvirt
+import libvirt_qemu
 
 from .errors import LabError
 from .waiting import wait_for

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 from .commands import run
 from .errors import LabError
@@ -22,14 +21,14 @@ _MKFS = {
 }
 
 
-def size_mib(fs: str, size: Optional[int]) -> int:
+def size_mib(fs: str, size: int | None) -> int:
     """The size asked for, or the default of this file system."""
     if fs not in DEFAULT_MIB:
         raise LabError(f'File system {fs!r} is not one of {", ".join(DEFAULT_MIB)}')
     return size or DEFAULT_MIB[fs]
 
 
-def base_disk(image: GuestImage, fs: str, format_: str, size: Optional[int] = None) -> Path:
+def base_disk(image: GuestImage, fs: str, format_: str, size: int | None = None) -> Path:
     """A pristine disk image with this file system (or 'none') in this format; made on first use."""
     mib = size_mib(fs, size)
     path = image.disks / f'{fs}-{mib}.{format_}'

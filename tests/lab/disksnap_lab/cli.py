@@ -10,9 +10,8 @@ import argparse
 import os
 import sys
 import time
-from typing import Optional
 
-import libvirt  # type: ignore[import-untyped,import-not-found,unused-ignore]
+import libvirt
 
 from . import agent
 from .commands import require
@@ -27,7 +26,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='lab', description='A private libvirtd with tiny real guests.')
     actions = parser.add_subparsers(dest='action', required=True)
     up = actions.add_parser('up', help='bring a lab up; what is up already is left alone')
-    up.add_argument('--guests', type=int, default=0, metavar='K', help='define and start web1 to webK and wait for them')
+    up.add_argument(
+        '--guests', type=int, default=0, metavar='K', help='define and start web1 to webK and wait for them'
+    )
     status = actions.add_parser('status', help='show one lab, or all')
     down = actions.add_parser('down', help='end everything a lab started and delete its files')
     down.add_argument('--keep', action='store_true', help='keep the files')
@@ -110,7 +111,7 @@ def _act(options: argparse.Namespace) -> None:
             _status(Lab(name))
 
 
-def main(argv: Optional[list[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Exit status 1 with one sentence when something is wrong."""
     try:
         _act(_parser().parse_args(argv))

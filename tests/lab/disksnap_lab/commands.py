@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Union
 
 from .errors import LabError
 
@@ -48,7 +49,7 @@ PACKAGE_OF = {
 _SEARCH = os.pathsep.join(['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/bin', '/bin'])
 
 
-def find(program: str) -> Optional[str]:
+def find(program: str) -> str | None:
     """Absolute path of a program, sbin directories included, or None."""
     return shutil.which(program, path=_SEARCH)
 
@@ -64,7 +65,7 @@ def require(program: str) -> str:
 def run(
     argv: Sequence[Arg],
     timeout: float = 60,
-    cwd: Optional[Path] = None,
+    cwd: Path | None = None,
     accept: Sequence[int] = (0,),
 ) -> subprocess.CompletedProcess[str]:
     """Run a program found by its name; raise LabError unless its exit status is one of accept."""
@@ -72,7 +73,14 @@ def run(
     env = dict(os.environ, LC_ALL='C.UTF-8', DEBIAN_FRONTEND='noninteractive')
     try:
         done = subprocess.run(
-            full, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+            full,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise LabError(f'Failed to run {" ".join(full)}: no end after {timeout:g} s') from None

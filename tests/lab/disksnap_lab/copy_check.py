@@ -11,7 +11,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from . import records
 from .acks import Gap
@@ -34,8 +33,8 @@ class Report:
     consistent: bool
     replayed: bool
     records: int
-    first: Optional[int]
-    last: Optional[int]
+    first: int | None
+    last: int | None
     holes: list[tuple[int, int]]
     bad_crc: int
     torn_tail: bool

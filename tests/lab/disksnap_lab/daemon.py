@@ -11,11 +11,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from . import mounts, processes
 from .commands import require, run
@@ -75,17 +74,20 @@ class Daemon:
         """Pid -> command name of all that runs in the lab, QEMUs included."""
         return processes.in_namespace_of(self.init_pid()) if self.running() else {}
 
-    def libvirtd_pid(self) -> Optional[int]:
+    def libvirtd_pid(self) -> int | None:
         """Outer pid of libvirtd; None while it is down."""
         found = [pid for pid, name in self.processes().items() if name == 'libvirtd']
         # libvirtd forks now and then; the daemon is the one that PID 1 started first.
         return min(found, key=processes.inner_pid, default=None)
 
-    def start(self, timeout: float) -> None:
-        """Make directories, mounts and namespaces, and wait until libvirtd listens."""
+    @staticmethod
+    def require_programs() -> None:
+        """Say early what has to be installed."""
         for program in ('libvirtd', 'qemu-system-x86_64', 'qemu-img', 'unshare', 'setsid', 'mount', 'losetup'):
             require(program)
-        self.paths.check_length()
+
+    def start(self, timeout: float) -> None:
+        """Make directories, mounts and namespaces, and wait until libvirtd listens."""
         self._prepare()
         token = uuid.uuid4().hex
         supervisor = Path(__file__).with_name('supervisor.py')
@@ -95,7 +97,14 @@ class Daemon:
         log = self.paths.base / 'supervisor.log'
         with open(log, 'ab') as out:
             subprocess.run(
-                argv, cwd='/', stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=timeout, check=True, env=_environment()
+                argv,
+                cwd='/',
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                timeout=timeout,
+                check=True,
+                env=_environment(),
             )
         deadline = time.monotonic() + timeout
         while not (self.state().get('token') == token and self.running() and self.paths.socket.exists()):
@@ -134,6 +143,11 @@ class Daemon:
         if not keep and self.paths.base.exists():
             shutil.rmtree(self.paths.base)
 
+    def crash(self) -> None:
+        """End all processes, and nothing else."""
+        self.init_pid()  # says so when there are none
+        processes.kill_namespace(self.state())
+
     def enter_argv(self, *argv: str) -> list[str]:
         """A command line that runs another one inside the lab's namespaces."""
         return ['nsenter', '--target', str(self.init_pid()), '--mount', '--pid', '--ipc', '--uts', '--', *argv]
@@ -165,12 +179,14 @@ class Daemon:
 
 def _environment() -> dict[str, str]:
     """A plain environment: nothing of the caller's shell leaks into libvirtd."""
-    return {'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': '/root', 'LC_ALL': 'C.UTF-8'}
+    return {
+        'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+        'HOME': '/root',
+        'LC_ALL': 'C.UTF-8',
+    }
 
 
 def assert_root() -> None:
     """The lab mounts file systems and makes namespaces."""
     if os.geteuid() != 0:
         raise LabError('The lab needs root')
-    if sys.version_info < (3, 9):
-        raise LabError('The lab needs Python 3.9 or newer')

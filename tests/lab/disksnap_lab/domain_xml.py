@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from lxml import etree
 
@@ -25,11 +24,11 @@ _CMDLINE = 'console=ttyS0 quiet no_timer_check mitigations=off panic=2'
 class Source:
     """Where a disk's data is, once made: one of a file, a device, a volume or a socket."""
 
-    file: Optional[str] = None
-    device: Optional[str] = None
-    pool: Optional[str] = None
-    volume: Optional[str] = None
-    nbd_socket: Optional[str] = None
+    file: str | None = None
+    device: str | None = None
+    pool: str | None = None
+    volume: str | None = None
+    nbd_socket: str | None = None
 
     @property
     def type(self) -> str:
@@ -57,7 +56,7 @@ class HostFiles:
         return self.directory / f'{target}.acks'
 
 
-def _add(parent: etree._Element, tag: str, text: Optional[str] = None, **attributes: str) -> etree._Element:
+def _add(parent: etree._Element, tag: str, text: str | None = None, **attributes: str) -> etree._Element:
     element = etree.SubElement(parent, tag, {name.rstrip('_'): value for name, value in attributes.items()})
     element.text = text
     return element
@@ -71,7 +70,7 @@ def command_line(spec: GuestSpec) -> str:
     if mounted:
         words.append(f'lab_disks={",".join(mounted)}')
     if spec.dirty_mib:
-        words.append(f'lab_dirty={spec.dirty_mib}')
+        words += [f'lab_dirty={spec.dirty_mib}', f'lab_dirty_rate={spec.dirty_rate}']
     return ' '.join(words)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
-import libvirt  # type: ignore[import-untyped,import-not-found,unused-ignore]
+import libvirt
 
 from . import acks, agent, images
 from .acks import Gap
@@ -93,18 +93,18 @@ class Guest:
             raise
 
     def source_file(self, target: str) -> str:
-        """The image, device or volume that the domain uses for this disk right now."""
-        return str(self.domain.blockInfo(target) and self.lab.disk_source(self.domain, target))
+        """The image or device that the domain uses for this disk right now; of an NBD disk the export's name."""
+        return self.lab.disk_source(self.domain, target)
 
     def start(self, paused: bool = False) -> None:
         """Start a guest that is shut off."""
         self.domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
 
-    def wait_up(self, timeout: float = 60) -> None:
+    def wait_up(self, timeout: float = 120) -> None:
         """Wait until the guest has mounted its disks and started its writers."""
         wait_for(f'sign of guest {self.name} on {self.console}', lambda: 'LAB up' in self.console_text(), timeout)
 
-    def wait_agent(self, timeout: float = 60) -> None:
+    def wait_agent(self, timeout: float = 120) -> None:
         """Wait until the agent answers, which is after the disks are mounted."""
         if self.agent in ('silent', 'none'):
             raise LabError(f'Guest {self.name} has no agent to wait for')
@@ -119,6 +119,15 @@ class Guest:
             timeout,
         )
         return self.acked()
+
+    def dirty_mib(self) -> float:
+        """MiB of dirty pages in the guest, all disks together; asks the agent."""
+        meminfo = self.exec('cat', '/proc/meminfo').out
+        return next(int(line.split()[1]) for line in meminfo.splitlines() if line.startswith('Dirty:')) / 1024
+
+    def wait_dirty(self, timeout: float = 120) -> None:
+        """Wait until all pages of dirty_mib are dirty for the first time."""
+        wait_for(f'dirty pages in guest {self.name}', lambda: 'LAB dirty ' in self.console_text(), timeout)
 
     def console_text(self) -> str:
         """All that the console said since the last start."""
@@ -135,12 +144,12 @@ class Guest:
         """File of a writer's acknowledgements, for acks.read()."""
         return self._files.acks(target)
 
-    def gaps(self, since: Optional[dict[str, int]] = None, over_ms: float = 0) -> dict[str, list[Gap]]:
+    def gaps(self, since: dict[str, int] | None = None, over_ms: float = 0) -> dict[str, list[Gap]]:
         """Target -> times between neighbouring records that were longer than over_ms, of records after since."""
         start = since or {}
         return {target: acks.gaps(self._files.acks(target), start.get(target, 0), over_ms) for target in self.written}
 
-    def longest_gap_ms(self, since: Optional[dict[str, int]] = None) -> float:
+    def longest_gap_ms(self, since: dict[str, int] | None = None) -> float:
         """The longest time that writes to any disk stood still, of records after since."""
         start = since or {}
         return max((acks.longest_gap_ms(self._files.acks(t), start.get(t, 0)) for t in self.written), default=0.0)

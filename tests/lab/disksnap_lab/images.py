@@ -10,7 +10,7 @@ import os
 import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from . import mounts
 from .base_disks import base_disk, copy_disk
@@ -61,7 +61,7 @@ def make_image(image: GuestImage, guest: str, target: str, disk: DiskSpec, direc
     return path
 
 
-def make_source(daemon: Daemon, guest: str, target: str, disk: DiskSpec, path: Path, pool: Optional[str]) -> Source:
+def make_source(daemon: Daemon, guest: str, target: str, disk: DiskSpec, path: Path, pool: str | None) -> Source:
     """What the domain names as the source, made ready to be opened."""
     if disk.kind == 'block':
         return Source(device=mounts.attach_loop(path, disk.readonly))

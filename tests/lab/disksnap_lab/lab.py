@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-import libvirt  # type: ignore[import-untyped,import-not-found,unused-ignore]
+import libvirt
 from lxml import etree
 
 from . import base_disks, domain_xml, images, mounts
@@ -51,8 +52,8 @@ class Lab:
         self.name = name
         self.paths = LabPaths(name)
         self.daemon = Daemon(self.paths)
-        self._connection: Optional[libvirt.virConnect] = None
-        self._image: Optional[GuestImage] = None
+        self._connection: libvirt.virConnect | None = None
+        self._image: GuestImage | None = None
 
     def __enter__(self) -> Lab:
         self.up()
@@ -73,15 +74,21 @@ class Lab:
             self._image = guest_image()
         return self._image
 
-    def up(self, timeout: float = 60) -> None:
-        """Bring the lab up; quick when it is up. What a crash left behind is cleared away first."""
+    def up(self, timeout: float = 60, keep: bool = False) -> None:
+        """Bring the lab up; quick when it is up.
+
+        What a lab that has died left behind is cleared away first; with keep its files stay, so that persistent
+        guests are still defined, as on a host that comes back after a crash.
+        """
         assert_root()
+        self.paths.check_length()
+        self.daemon.require_programs()
         self.guest_image  # noqa: B018 - build it now, not in the middle of a test
         with locked(self.paths.lock):
             if not self.daemon.running():
                 _require_memory(LAB_MIB, 'a lab')
                 self._disconnect()
-                self.daemon.stop(keep=False)
+                self.daemon.stop(keep)
                 self.daemon.start(timeout)
             self.wait_libvirtd(timeout)
 
@@ -91,6 +98,14 @@ class Lab:
         self._disconnect()
         with locked(self.paths.lock):
             self.daemon.stop(keep)
+
+    def crash(self) -> None:
+        """End libvirtd and all guests at once, as when the host loses power. up(keep=True) brings the host back.
+
+        Loop devices stay attached and mounted file systems mounted until then; they are not made again.
+        """
+        self._disconnect()
+        self.daemon.crash()
 
     # -- libvirt --------------------------------------------------------------------------------------------
 
@@ -113,23 +128,24 @@ class Lab:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            try:
+            with contextlib.suppress(libvirt.libvirtError):  # the other end may have gone
                 self._connection.close()
-            except libvirt.libvirtError:
-                pass  # the other end has gone
             self._connection = None
 
     def lookup(self, name: str) -> libvirt.virDomain:
         """A domain by name."""
         return self.connection.lookupByName(name)
 
-    @staticmethod
-    def disk_source(domain: libvirt.virDomain, target: str) -> str:
-        """File, device or volume path of a disk as the domain has it now."""
+    def disk_source(self, domain: libvirt.virDomain, target: str) -> str:
+        """Path of the file or device behind a disk as the domain has it now; of an NBD disk the export's name."""
         for disk in etree.fromstring(domain.XMLDesc()).iterfind('devices/disk'):
             source = disk.find('source')
-            if disk.find('target').get('dev') == target and source is not None:
-                return str(source.get('file') or source.get('dev') or source.get('volume') or source.get('name'))
+            if disk.find(f'target[@dev="{target}"]') is None or source is None:
+                continue
+            if source.get('volume'):
+                pool = self.connection.storagePoolLookupByName(source.get('pool'))
+                return str(pool.storageVolLookupByName(source.get('volume')).path())
+            return str(source.get('file') or source.get('dev') or source.get('name'))
         raise LabError(f'Domain {domain.name()} has no disk {target} with a source')
 
     def wait_libvirtd(self, timeout: float = 30) -> None:
@@ -271,6 +287,6 @@ class Lab:
         if spec.state != 'shutoff':
             domain.create()
 
-    def base_disk(self, fs: str = 'ext4', format_: str = 'qcow2', size_mib: Optional[int] = None) -> Path:
+    def base_disk(self, fs: str = 'ext4', format_: str = 'qcow2', size_mib: int | None = None) -> Path:
         """A pristine image to copy or to use as a shared backing file; do not write to it."""
         return base_disks.base_disk(self.guest_image, fs, format_, size_mib)

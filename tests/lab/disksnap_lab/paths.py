@@ -10,9 +10,9 @@ import fcntl
 import os
 import re
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 from urllib.parse import quote
 
 from .errors import LabError
@@ -68,7 +68,9 @@ class LabPaths:
         """Unix socket paths are short; say so before libvirtd does in its own words."""
         longest = self.run / 'libvirt' / 'libvirt-admin-sock'
         if len(str(longest)) > _SOCKET_PATH_MAX:
-            raise LabError(f'{longest} is longer than {_SOCKET_PATH_MAX} bytes: set DISKSNAP_LAB_ROOT to a shorter path')
+            raise LabError(
+                f'{longest} is longer than {_SOCKET_PATH_MAX} bytes: set DISKSNAP_LAB_ROOT to a shorter path'
+            )
 
     def directories(self) -> list[Path]:
         """All directories that up makes."""

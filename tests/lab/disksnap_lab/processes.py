@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from .errors import LabError
 
@@ -20,7 +20,7 @@ def boot_id() -> str:
     return Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii').strip()
 
 
-def start_time(pid: int) -> Optional[int]:
+def start_time(pid: int) -> int | None:
     """Start time of a living process in clock ticks since boot; None when it has ended or is a zombie."""
     try:
         fields = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8', errors='replace').rpartition(')')[2].split()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Iterable, Iterator, Optional
 
 # magic, crc of the rest, seq, realtime, start, previous record's sync, boot, period, target, unused
 RECORD = struct.Struct('<4sIQQQQII8sQ')
@@ -47,7 +47,7 @@ def pack(record: Record) -> bytes:
     return MAGIC + struct.pack('<I', zlib.crc32(tail)) + tail
 
 
-def unpack(data: bytes) -> Optional[Record]:
+def unpack(data: bytes) -> Record | None:
     """A record, or None when its magic or checksum is wrong."""
     magic, crc, seq, realtime, start, synced, boot, period, target, _unused = RECORD.unpack(data)
     if magic != MAGIC or crc != zlib.crc32(data[_CRC_FROM:]):
@@ -55,7 +55,7 @@ def unpack(data: bytes) -> Optional[Record]:
     return Record(seq, realtime, start, synced, boot, period, target.rstrip(b'\0').decode('ascii', 'replace'))
 
 
-def split(log: bytes) -> Iterator[Optional[Record]]:
+def split(log: bytes) -> Iterator[Record | None]:
     """All whole records of a log, None for each bad one."""
     for place in range(0, len(log) - len(log) % RECORD.size, RECORD.size):
         yield unpack(log[place : place + RECORD.size])
@@ -64,7 +64,7 @@ def split(log: bytes) -> Iterator[Optional[Record]]:
 def holes(numbers: Iterable[int]) -> list[tuple[int, int]]:
     """(first missing, last missing) for each jump; (expected, found) where numbers go backwards or repeat."""
     found = []
-    expected: Optional[int] = None
+    expected: int | None = None
     for number in numbers:
         if expected is not None and number > expected:
             found.append((expected, number - 1))

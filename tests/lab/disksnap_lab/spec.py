@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 from .errors import LabError
 
@@ -46,13 +45,13 @@ class DiskSpec:
     fs: str = 'ext4'
     format: str = 'qcow2'
     kind: str = 'file'
-    target: Optional[str] = None
-    size_mib: Optional[int] = None
-    directory: Optional[Path] = None
-    image: Optional[Path] = None
-    backing: Optional[Path] = None
-    pool: Optional[str] = None
-    io_limit: Optional[int] = None
+    target: str | None = None
+    size_mib: int | None = None
+    directory: Path | None = None
+    image: Path | None = None
+    backing: Path | None = None
+    pool: str | None = None
+    io_limit: int | None = None
     cache: str = 'none'
     readonly: bool = False
     shareable: bool = False
@@ -78,7 +77,7 @@ class DeviceSpec:
     """A device that is no data disk: device 'cdrom' or 'floppy', empty unless media is a file."""
 
     device: str = 'cdrom'
-    media: Optional[Path] = None
+    media: Path | None = None
 
     def __post_init__(self) -> None:
         _check(device=self.device)
@@ -91,7 +90,8 @@ class GuestSpec:
     agent: exec (all commands), noexec (guest-exec is refused), silent (a channel, but nobody answers),
     none (no channel). state: running (boot is not waited for), paused (booted, then suspended), shutoff.
     directory: where images go that don't say otherwise; default: a directory of the guest's own.
-    dirty_mib: keep this many MiB of unwritten pages on the first disk.
+    dirty_mib: keep this many MiB of unwritten pages on the first disk; they are all dirty once Guest.wait_dirty()
+    returns, and after a sync or freeze get dirty again at dirty_rate MiB/s.
     """
 
     name: str
@@ -103,8 +103,9 @@ class GuestSpec:
     writer: str = 'sync'
     writer_period_ms: int = 10
     dirty_mib: int = 0
-    directory: Optional[Path] = None
-    memory_mib: Optional[int] = None
+    dirty_rate: int = 4
+    directory: Path | None = None
+    memory_mib: int | None = None
 
     def __post_init__(self) -> None:
         _check(agent=self.agent, state=self.state, writer=self.writer)

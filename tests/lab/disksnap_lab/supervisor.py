@@ -18,7 +18,6 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Optional
 
 if __name__ == '__main__':
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -33,7 +32,7 @@ RESTART_PAUSE = 0.1
 class Child:
     """One daemon that is kept running."""
 
-    def __init__(self, argv: list[str], log: Path, hold: Optional[Path] = None) -> None:
+    def __init__(self, argv: list[str], log: Path, hold: Path | None = None) -> None:
         self._argv = argv
         self._log = log
         self._hold = hold

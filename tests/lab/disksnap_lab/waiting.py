@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Optional, TypeVar
+from typing import Callable, TypeVar
 
 from .errors import LabError
 
 Result = TypeVar('Result')
 
 
-def wait_for(what: str, ask: Callable[[], Optional[Result]], timeout: float, pause: float = 0.05) -> Result:
+def wait_for(what: str, ask: Callable[[], Result | None], timeout: float, pause: float = 0.05) -> Result:
     """Ask until the answer is true-ish, and return it; LabError naming what was waited for after timeout."""
     deadline = time.monotonic() + timeout
     while True:

@@ -20,7 +20,9 @@ def main() -> int:
     """Exit status 1 when the file system can't be mounted or unmounted; mount says why on stderr."""
     image, out = sys.argv[1:]
     with tempfile.TemporaryDirectory() as point:
-        if subprocess.run(['mount', '-t', 'xfs', '-o', 'loop,nouuid', image, point], timeout=60, check=False).returncode:
+        if subprocess.run(
+            ['mount', '-t', 'xfs', '-o', 'loop,nouuid', image, point], timeout=60, check=False
+        ).returncode:
             return 1
         try:
             if Path(point, 'log').exists():

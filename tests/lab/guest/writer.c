@@ -6,8 +6,9 @@
  * writer log   TARGET LOG PORT PERIOD_MS sync|nosync
  *     Appends a numbered, checksummed record to LOG each period (0: without a pause), fsyncs it, and then
  *     acknowledges it with a line on PORT. The numbers go on where an earlier log on the same disk ended.
- * writer dirty TARGET FILE MIB
- *     Rewrites FILE for ever without fsync, so that about MIB mebibytes of it are dirty at any time.
+ * writer dirty TARGET FILE MIB MIB_PER_S
+ *     Fills FILE, then rewrites it for ever without fsync: the first time at once, so that all of it is dirty,
+ *     then at MIB_PER_S, so that what a sync or a freeze has written back gets dirty again.
  *
  * A line on PORT:  KIND SEQ START_NS DONE_NS REALTIME_NS GAP_NS BOOT
  *     KIND  S: on the disk (fsync returned), W: only written (nosync), F: disk full, stopped, E: error, stopped
@@ -174,25 +175,25 @@ static int keep_dirty(char **v)
     enum { CHUNK = 256 * 1024 };
     static char chunk[CHUNK];
     long chunks = atol(v[4]) * 1024 * 1024 / CHUNK;
+    long rate = atol(v[5]) > 0 ? atol(v[5]) : 1;
+    long between = 1000 * CHUNK / (rate * 1024 * 1024);
     int fd = open(v[3], O_RDWR | O_CREAT, 0644);
-    int filled = 0;
 
     if (fd < 0)
         return 1;
-    for (unsigned round = 1;; round++) {
+    for (unsigned round = 0;; round++) {
         memset(chunk, (int)round, sizeof chunk);
         for (long i = 0; i < chunks; i++) {
             if (pwrite(fd, chunk, sizeof chunk, (off_t)i * CHUNK) != CHUNK) {
                 printf("LAB dirty-error %s %s\n", v[2], strerror(errno));
                 return 1;
             }
-            pause_ms(filled ? 5 : 0);
+            pause_ms(round > 1 ? between : 0);
         }
-        if (!filled) {
-            filled = 1;
+        if (round == 0)
             fsync(fd);
+        if (round == 1)
             printf("LAB dirty %s\n", v[2]);
-        }
     }
 }
 
@@ -202,7 +203,7 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc == 7 && strcmp(argv[1], "log") == 0)
         return write_log(argv);
-    if (argc == 5 && strcmp(argv[1], "dirty") == 0)
+    if (argc == 6 && strcmp(argv[1], "dirty") == 0)
         return keep_dirty(argv);
     fprintf(stderr, "usage: see the head of writer.c\n");
     return 2;

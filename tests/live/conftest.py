@@ -1,0 +1,46 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lab that the live tests stand on, the guests that they make, and the way they run a module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from ansible_collections.disksnap.libvirt.tests.live.harness import Guests, Runner
+from disksnap_lab import Lab
+
+
+@pytest.fixture(scope='session')
+def lab() -> Iterator[Lab]:
+    """A private libvirtd; DISKSNAP_TEST_LAB names it, so that two runs of the tests do not meet."""
+    lab = Lab(os.environ.get('DISKSNAP_TEST_LAB', 'live'))
+    lab.down()
+    with lab:
+        yield lab
+
+
+@pytest.fixture(scope='session')
+def run_module(lab: Lab) -> Runner:
+    """Run a module on the lab: run_module('disk_snapshot', {...}), .fails(...), .start(...)."""
+    return Runner(lab.uri)
+
+
+@pytest.fixture
+def guest(lab: Lab) -> Iterator[Guests]:
+    """Makes guests for one test: guest(GuestSpec('web'))."""
+    guests = Guests(lab)
+    yield guests
+    guests.remove()
+
+
+@pytest.fixture(scope='module')
+def shared(lab: Lab) -> Iterator[Guests]:
+    """Makes guests for all tests of a file; each test leaves them as it found them."""
+    guests = Guests(lab)
+    yield guests
+    guests.remove()

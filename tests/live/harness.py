@@ -1,0 +1,340 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the live tests share: run a module as Ansible would, see the state of a guest, put its chains back."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ansible
+import libvirt
+import pytest
+from lxml import etree
+
+from disksnap_lab import Guest, GuestSpec, Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTIONS = ROOT / '.build' / 'collections'
+MODULES = COLLECTIONS / 'ansible_collections' / 'disksnap' / 'libvirt' / 'plugins' / 'modules'
+JOURNAL = 'urn:disksnap:libvirt:journal:1'
+
+
+class Failed(AssertionError):
+    """A module ended with fail_json where success was asked for; ``result`` is what it said."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(result.get('msg', result))
+        self.result = result
+
+
+class Background:
+    """A module that runs; ``wait`` for what it returns, or kill it."""
+
+    def __init__(self, command: Sequence[str], stdin: str, env: dict[str, str], **options: Any) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+            **options,
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(stdin)
+        self.process.stdin.close()
+        self.process.stdin = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the module itself."""
+        return self.process.pid
+
+    def wait(self, timeout: float = 120) -> dict[str, Any]:
+        """The module's JSON; the process must have closed its output and ended."""
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        try:
+            result: dict[str, Any] = json.loads(out)
+        except ValueError:
+            pytest.fail(f'The module ended with {self.process.returncode} and no JSON: {out}{err}')
+        result['_seconds'] = time.monotonic() - self.started
+        result['_stderr'] = err
+        return result
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        self.process.kill()
+        self.process.communicate(timeout=30)
+
+
+class Runner:
+    """Runs module files of the collection on the lab's libvirtd, as a process of their own, without Ansible's start-up.
+
+    Called, it returns the result and raises ``Failed`` where the module failed; ``fails`` is the reverse.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def start(
+        self,
+        name: str,
+        args: dict[str, Any],
+        *,
+        check: bool = False,
+        diff: bool = False,
+        python: str = '/usr/bin/python3',
+        path: Sequence[str | Path] | None = None,
+        **options: Any,
+    ) -> Background:
+        """Start a module; ``path`` is PYTHONPATH instead of the collection's and ansible-core's own."""
+        if path is None:
+            path = (COLLECTIONS, Path(ansible.__file__).parents[1])
+        env = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, path)), 'LC_ALL': 'C.UTF-8'}
+        wanted = {'uri': self.uri, **args, '_ansible_check_mode': check, '_ansible_diff': diff}
+        command = [python, str(MODULES / f'{name}.py')]
+        return Background(command, json.dumps({'ANSIBLE_MODULE_ARGS': wanted}), env, **options)
+
+    def __call__(self, name: str, args: dict[str, Any], *, timeout: float = 120, **options: Any) -> dict[str, Any]:
+        result = self.start(name, args, **options).wait(timeout)
+        if result.get('failed'):
+            raise Failed(result)
+        return result
+
+    def fails(self, name: str, args: dict[str, Any], *, timeout: float = 120, **options: Any) -> dict[str, Any]:
+        """Run a module that must fail, with one sentence and no traceback; its result."""
+        result = self.start(name, args, **options).wait(timeout)
+        assert result.get('failed'), f'it did not fail: {result}'
+        assert 'Traceback' not in result['msg'], result['msg']
+        assert '\n' not in result['msg'].strip(), result['msg']
+        return result
+
+
+class Guests:
+    """Defines guests and removes those that it defined."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._names: list[str] = []
+
+    def __call__(self, spec: GuestSpec, *, wait: bool = True) -> Guest:
+        """A guest; ``wait`` for its agent, or without one for its boot."""
+        guest = self._lab.define(spec)
+        self._names.append(spec.name)
+        if wait:
+            ready(guest)
+        return guest
+
+    def remove(self) -> None:
+        """Remove them all."""
+        for name in self._names:
+            self._lab.guest(name).remove()
+        self._names = []
+
+
+def ready(*guests: Guest) -> None:
+    """Wait until guests that run have booted, with an agent that answers where they have one."""
+    for guest in guests:
+        if guest.state != 'running':
+            continue
+        if guest.agent in ('exec', 'noexec'):
+            guest.wait_agent(timeout=180)
+        else:
+            guest.wait_up(timeout=180)
+        if guest.written:
+            guest.wait_acked(1, timeout=60)
+
+
+def until(what: str, ask: Callable[[], Any], timeout: float = 30) -> Any:
+    """Ask until the answer is true, and return it; fail after timeout seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f'{what}: still not so after {timeout:g} s')
+        time.sleep(0.05)
+
+
+# -- what a guest looks like ------------------------------------------------------------------------------------
+
+
+def _parsed(xml: str | bytes) -> Any:
+    return etree.fromstring(xml)
+
+
+def disk_element(guest: Guest, target: str, *, inactive: bool = False) -> Any:
+    """The ``<disk>`` of a target as libvirt shows it."""
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
+    domain = _parsed(guest.domain.XMLDesc(flags))
+    return next(disk for disk in domain.iterfind('devices/disk') if disk.find('target').get('dev') == target)
+
+
+def plain(xml: Any) -> str:
+    """XML as one canonical text without what libvirt reports only of the moment: layer indexes, white space."""
+    element = _parsed(xml if isinstance(xml, str) else etree.tostring(xml))
+    for node in element.iter(etree.Element):
+        if node.tag in ('source', 'backingStore', 'mirror'):
+            node.attrib.pop('index', None)
+        if not (node.text or '').strip():
+            node.text = None
+        node.tail = None
+    return str(etree.tostring(element, method='c14n').decode())
+
+
+def chain(guest: Guest, target: str, *, inactive: bool = False) -> list[str]:
+    """Files, devices, volumes or exports of a disk from the active layer down, as the domain's XML shows them."""
+    holder = disk_element(guest, target, inactive=inactive)
+    found = []
+    while holder is not None:
+        source = holder.find('source')
+        if source is None:
+            break
+        found.append(next(source.get(key) for key in ('file', 'dev', 'volume', 'name') if source.get(key)))
+        holder = holder.find('backingStore')
+    return found
+
+
+def journal(guest: Guest) -> str | None:
+    """The collection's element in the domain's metadata, as text; None where there is none."""
+    try:
+        text = guest.domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, JOURNAL, 0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            raise
+        return None
+    return str(text)
+
+
+def frozen(guest: Guest) -> bool:
+    """Whether the guest's agent says that file systems are frozen."""
+    return bool(guest.agent_command('guest-fsfreeze-status') == 'frozen')
+
+
+def pools(lab: Lab) -> dict[str, bool]:
+    """Name of each storage pool -> whether it is active."""
+    return {pool.name(): bool(pool.isActive()) for pool in lab.connection.listAllStoragePools(0)}
+
+
+def state_of(lab: Lab, guest: Guest) -> dict[str, Any]:
+    """All that a task which failed, or was only asked to predict, must leave as it was."""
+    domain = guest.domain
+    xml = {'live': plain(domain.XMLDesc(0))}
+    if domain.isPersistent():
+        xml['inactive'] = plain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    directories = {guest.images, *(Path(made.image).parent for made in guest.disks.values())}
+    running = guest.state == 'running'
+    return {
+        'state': guest.state,
+        'xml': xml,
+        'journal': journal(guest),
+        'files': sorted(str(path) for directory in directories for path in directory.iterdir()),
+        'pools': pools(lab),
+        'jobs': [t for t in guest.disks if guest.state in ('running', 'paused') and domain.blockJobInfo(t, 0)],
+        'frozen': frozen(guest) if running and guest.agent in ('exec', 'noexec') else None,
+    }
+
+
+@contextlib.contextmanager
+def untouched(lab: Lab, *guests: Guest) -> Iterator[None]:
+    """What is done inside must leave these guests, their files and all pools as they were, and the guests writing."""
+    before = [state_of(lab, guest) for guest in guests]
+    yield
+    after = [state_of(lab, guest) for guest in guests]
+    for old, new in zip(before, after):
+        for key in old:
+            assert new[key] == old[key], f'{key} changed'
+    for guest in guests:
+        if guest.state == 'running' and guest.written:
+            guest.wait_acked(1, timeout=60)
+
+
+# -- putting it back --------------------------------------------------------------------------------------------
+
+
+def put_back(*guests: Guest) -> None:
+    """Undo all snapshots of guests by libvirt and qemu-img alone: one layer a disk, no overlay, no journal."""
+    for guest in guests:
+        if guest.state in ('shutoff', 'crashed'):
+            _put_back_off(guest)
+        elif guest.state != 'gone':
+            _put_back_live(guest)
+    for guest in guests:
+        if guest.state != 'gone':
+            _forget_journal(guest)
+
+
+def _put_back_live(guest: Guest) -> None:
+    if guest.state == 'running' and guest.agent in ('exec', 'noexec') and frozen(guest):
+        guest.domain.fsThaw(None, 0)
+    files: dict[str, list[str]] = {}
+    for target in guest.disks:
+        layers = chain(guest, target)
+        if len(layers) > 1 and layers[0] != guest.disks[target].image:
+            files[target] = [path for path in layers[:-1] if path.startswith('/')]
+            guest.domain.blockCommit(target, None, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+    for target in files:
+        until(f'{guest.name} {target} ready', functools.partial(_mirror_ready, guest, target), 120)
+        guest.domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+    for paths in files.values():
+        for path in paths:
+            Path(path).unlink()
+
+
+def _mirror_ready(guest: Guest, target: str) -> bool:
+    mirror = disk_element(guest, target).find('mirror')
+    return mirror is not None and mirror.get('ready') == 'yes'
+
+
+def _put_back_off(guest: Guest) -> None:
+    domain = _parsed(guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
+    for disk in domain.iterfind('devices/disk'):
+        made = guest.disks.get(disk.find('target').get('dev'))
+        source = disk.find('source')
+        if made is None or source is None or disk.get('type') != 'file' or source.get('file') == made.image:
+            continue
+        overlay = source.get('file')
+        subprocess.run(['qemu-img', 'commit', '-q', '-d', overlay], check=True, timeout=120)
+        Path(overlay).unlink()
+        was = made.source
+        disk.set('type', was.type)
+        disk.find('driver').set('type', made.format)
+        source.attrib.clear()
+        for key, value in (('file', was.file), ('dev', was.device), ('pool', was.pool), ('volume', was.volume)):
+            if value:
+                source.set(key, value)
+        for below in disk.findall('backingStore'):
+            disk.remove(below)
+    guest.lab.connection.defineXML(etree.tostring(domain, encoding='unicode'))
+
+
+def _forget_journal(guest: Guest) -> None:
+    if journal(guest) is None:
+        return
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if guest.domain.isPersistent() else 0
+    if guest.domain.isActive():
+        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+    guest.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, None, 'disksnap', JOURNAL, flags)
+
+
+def copy_out(source: str | Path, format_: str, to: Path) -> Path:
+    """Copy a layer that a guest's chain has open, as a backup would: qemu-img convert -U."""
+    argv = ['qemu-img', 'convert', '-U', '-f', format_, '-O', 'qcow2', str(source), str(to)]
+    subprocess.run(argv, check=True, timeout=300, capture_output=True)
+    return to

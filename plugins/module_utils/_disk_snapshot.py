@@ -19,6 +19,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import requ
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import validate_snapshot_name
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import holdable
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -26,6 +27,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     params, check = module.params, module.check_mode
     wanted = requests(params)
     validate_snapshot_name(params['snapshot_name'])
+    holdable(params['description'] or '', 'the description')
     options = TakeOptions(
         snapshot_name=params['snapshot_name'],
         method=params['method'],

@@ -153,15 +153,25 @@ class Pools:
             return self._known_volume(path)
 
         def look(pool: t.Any, info: PoolInfo) -> VolumeInfo | None:
-            if info.name not in self._refreshed:
-                pool.refresh(0)
-                self._refreshed.add(info.name)
+            self._read_anew(pool, info)
             return _volume_in(pool, posixpath.basename(path))
 
+        with explained(f'Failed to look at {path}'):
+            try:
+                return self._with_pool_of(path, look)
+            except DiskSnapError:
+                return None  # the directory is not there, or libvirt cannot read it
+
+    def _read_anew(self, pool: t.Any, info: PoolInfo) -> None:
+        if info.name in self._refreshed:
+            return
         try:
-            return self._with_pool_of(path, look)
-        except (DiskSnapError, libvirt.libvirtError):
-            return None
+            pool.refresh(0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
+                raise
+            return  # another task makes or deletes a volume there at this moment: what libvirt knows is fresh enough
+        self._refreshed.add(info.name)
 
     def _known_volume(self, path: str) -> VolumeInfo | None:
         try:
@@ -264,9 +274,7 @@ class Pools:
             if info is None or info.type not in DIRECTORY_TYPES:
                 continue
             try:
-                if info.name not in self._refreshed:
-                    pool.refresh(0)
-                    self._refreshed.add(info.name)
+                self._read_anew(pool, info)
                 volumes = pool.listAllVolumes(0)
             except libvirt.libvirtError:
                 continue  # a pool that another run closed, or one whose directory is gone, holds nothing of ours

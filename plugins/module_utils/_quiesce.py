@@ -102,6 +102,7 @@ class Quiesce:
         self._watchdog = watchdog
         self._terms = terms
         self._armed: list[Guest] = []
+        self._bounded: list[Guest] = []
 
     @property
     def mountpoints(self) -> tuple[str, ...]:
@@ -117,6 +118,7 @@ class Quiesce:
 
         Everything slow happens here, before the first freeze. Sets ``error``, ``foreign`` and ``presynced``.
         """
+        self._bounded = list(guests)
         side_by_side(self._flush_one, guests)
 
     def _flush_one(self, guest: Guest) -> None:
@@ -200,15 +202,19 @@ class Quiesce:
         Args:
             limit: seconds to spend on guests that do not thaw; the watchdog goes on with them after that.
         """
-        if not self._armed:
-            self._watchdog.disarm(thawed=True)
-            return
+        try:
+            self._finish(limit)
+        finally:
+            for guest in self._bounded:
+                self.agent(guest).unbound()
+
+    def _finish(self, limit: float) -> None:
         deadline = time.monotonic() + limit
         doubtful = [guest for guest in self._armed if guest.frozen or guest.error is not None or guest.held is None]
         stuck: list[Guest] = []
 
         def thaw_surely(guest: Guest) -> None:
-            if not self.agent(guest).thaw_surely(deadline):
+            if not guest.domain.connect().isAlive() or not self.agent(guest).thaw_surely(deadline):
                 stuck.append(guest)
             elif guest.frozen:
                 guest.window_ms = round((time.monotonic_ns() - guest.started_ns) / 1e6, 1)
@@ -222,7 +228,6 @@ class Quiesce:
                 guest.thawed_by = (
                     'watchdog' if guest.uuid in by_watchdog else 'guest' if guest.held is False else 'module'
                 )
-            self.agent(guest).unbound()
         for guest in stuck:
             guest.warnings.append(
                 f'The guest {guest.name} has not confirmed that it is thawed; the watchdog goes on trying. '

@@ -19,7 +19,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._connection impor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import domain_with_disk
 
 # an overlay of a failed snapshot is seconds old; one of a killed run may have grown for days
@@ -35,6 +35,7 @@ def undo_overlays(domain: Domain, records: t.Sequence[DiskRecord], *, timeout: f
         DiskSnapError: if a disk could not be moved back or a file not be deleted; it names both.
     """
     deadline = time.monotonic() + timeout
+    records = [record for record in records if record.volumes]  # one that never got its volume has nothing to undo
     moved = [record for record in records if _stands_on(domain, record)]
     if domain.live:
         _commit_live(domain, moved, deadline)
@@ -130,8 +131,20 @@ def _commit_off(domain: Domain, record: DiskRecord, timeout: float) -> None:
         domain.host.connection.defineXML(xml)
 
 
+def _is_ours(domain: Domain, record: DiskRecord, volume: Volume) -> bool:
+    """Whether the file is the overlay that the record speaks of: one that stands on its base image.
+
+    A run that was killed before it made the file may have left the name to someone else.
+    """
+    found = domain.host.pools.volume(volume.path)
+    base = record.backup_source.path
+    return found is not None and found.format == volume.format and base in (None, found.backing_path)
+
+
 def _delete(domain: Domain, record: DiskRecord) -> None:
     for volume in record.volumes:
+        if not _is_ours(domain, record, volume):
+            continue
         with explained(
             f'Failed to delete {volume.path}',
             domain=domain.name,

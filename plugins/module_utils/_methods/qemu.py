@@ -22,12 +22,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
-from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import DIRECTORY_TYPES
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import DIRECTORY_TYPES, Pools
 from ansible_collections.disksnap.libvirt.plugins.module_utils._undo import undo_overlays
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import overlaid, settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.snapshot import ExternalDisk, external
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
 # network protocols whose image a qcow2 header can name without a secret
 _HEADER_PROTOCOLS = ('nbd',)
@@ -209,41 +210,16 @@ class QemuMethod(DiskMethod):
         domain, volume, base = subject.domain, plan.record.volumes[0], plan.notes['base']
         source = plan.disk.source
         assert source is not None
-        pools = domain.host.pools
-        with explained(
-            f'Failed to create the overlay {volume.path}',
-            domain=domain.name,
-            disk=plan.disk.target,
-            hint='Nothing of the snapshot was kept.',
-        ):
-            made = pools.create_overlay(
-                volume.path,
-                None if base else volume.capacity,
-                backing_path=base,
-                backing_format=(source.format or 'raw') if base else None,
-                like=pools.volume(base) if base else None,
-            )
+        with explained(f'Failed to create the overlay {volume.path}', domain=domain.name, disk=plan.disk.target):
+            try:
+                made = self._make(plan, domain.host.pools)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST:
+                    plan.record.volumes.clear()  # someone else was quicker: it is not ours to delete
+                raise
         if base is None:
-            run(
-                [
-                    'qemu-img',
-                    'rebase',
-                    '-u',
-                    '-f',
-                    'qcow2',
-                    '-F',
-                    source.format or 'raw',
-                    '-b',
-                    _header_name(source),
-                    volume.path,
-                ],
-                f'Failed to name the backing file in {volume.path}',
-                timeout=_REBASE_TIMEOUT,
-                domain=domain.name,
-                disk=plan.disk.target,
-            )
-            return
-        if made.capacity != volume.capacity or made.backing_path != base:
+            self._name_network_base(subject, plan, source)
+        elif made.capacity != volume.capacity or made.backing_path != base:
             raise DiskSnapError(
                 'Failed to create the overlay',
                 domain=domain.name,
@@ -251,6 +227,27 @@ class QemuMethod(DiskMethod):
                 why=f'{volume.path} came out with {made.capacity} bytes over {made.backing_path}, '
                 f'not {volume.capacity} over {base}',
             )
+
+    def _make(self, plan: DiskPlan, pools: Pools) -> VolumeInfo:
+        volume, base, source = plan.record.volumes[0], plan.notes['base'], plan.disk.source
+        return pools.create_overlay(
+            volume.path,
+            None if base else volume.capacity,
+            backing_path=base,
+            backing_format=(source.format or 'raw') if base and source else None,
+            like=pools.volume(base) if base else None,
+        )
+
+    def _name_network_base(self, subject: Subject, plan: DiskPlan, source: Source) -> None:
+        """libvirt's pools look for a backing file in the file system, so qemu-img writes this one into the header."""
+        path = plan.record.volumes[0].path
+        run(
+            ['qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', source.format or 'raw', '-b', _header_name(source), path],
+            f'Failed to name the backing file in {path}',
+            timeout=_REBASE_TIMEOUT,
+            domain=subject.domain.name,
+            disk=plan.disk.target,
+        )
 
     def commit(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         flags = (

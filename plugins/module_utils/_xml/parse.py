@@ -76,9 +76,9 @@ def child(parent: etree._Element, tag: str, text: str | None = None, **attribute
     element = etree.SubElement(parent, tag)
     for name, value in attributes.items():
         if value is not None:
-            element.set(name, _holdable(value, f'{tag}/@{name}'))
+            element.set(name, holdable(value, f'{tag}/@{name}'))
     if text is not None:
-        element.text = _holdable(text, tag)
+        element.text = holdable(text, tag)
     return element
 
 
@@ -86,7 +86,12 @@ def _holds_elements_only(node: etree._Element) -> bool:
     return len(node) > 0 and not any((text or '').strip() for text in (node.text, *(sub.tail for sub in node)))
 
 
-def _holdable(value: str, where: str) -> str:
+def holdable(value: str, where: str) -> str:
+    """Return the text if an XML document can hold it.
+
+    Raises:
+        DiskSnapError: it has control characters or surrogates; ``where`` says where it was to go.
+    """
     if _NOT_XML.search(value):
         raise DiskSnapError(
             f'Failed to write {where}', why=f'{value!r} has control characters or such, which XML cannot hold'

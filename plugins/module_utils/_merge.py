@@ -148,6 +148,7 @@ def _poll(works: t.Sequence[Work], options: MergeOptions) -> None:
                 _give_up(left)
                 return
             overdue, pause, deadline = True, FIRST_PAUSE, time.monotonic() + GRACE
+        if overdue:
             for work in left:
                 if options.on_timeout == 'leave':
                     work.leave()
@@ -184,10 +185,12 @@ def _give_up(works: t.Sequence[Work]) -> None:
 # -- abort ----------------------------------------------------------------------------------------------------
 
 
-def abort(domain: Domain, targets: t.Sequence[str], options: MergeOptions | None = None) -> list[MergeResult]:
+def abort(
+    domain: Domain, targets: t.Sequence[str], options: MergeOptions | None = None, *, check: bool = False
+) -> list[MergeResult]:
     """End the merges that run on these disks; a disk without one gives no result.
 
-    A merge that has already ended well, and only lacks its cleaning up, is finished.
+    A merge that has already ended well, and only lacks its cleaning up, is finished. ``check`` only predicts.
 
     Raises:
         DiskSnapError: if a job is there that is no merge; nothing is ended then.
@@ -195,11 +198,20 @@ def abort(domain: Domain, targets: t.Sequence[str], options: MergeOptions | None
     options = options or MergeOptions()
     specs = [MergeSpec(target, top=NO_BASE) for target in targets]
     works = [work for work in (_to_abort(reading, options) for reading in read(domain, specs, options)) if work]
+    if check:
+        return [_predicted_abort(work) for work in works]
     for work in works:
-        if isinstance(work, LiveWork) and work.merge.todo == FOLLOW:
-            work.abort()
+        work.abort()
     _poll(works, options)
     return [work.result() for work in works]
+
+
+def _predicted_abort(work: Work) -> MergeResult:
+    if work.merge.todo == CLEAN:
+        return _predicted(work.merge, None, work.domain, True)
+    result = _predicted(work.merge, None, work.domain, False)
+    result.state, result.changed = ABORTED, True
+    return result
 
 
 def _to_abort(reading: Reading, options: MergeOptions) -> Work | None:
@@ -207,24 +219,19 @@ def _to_abort(reading: Reading, options: MergeOptions) -> Work | None:
     job = _blockjob.look(domain.handle, target) if reading.live else None
     if job is not None and job.kind not in ('commit', 'active-commit', 'pull'):
         raise DiskSnapError(
-            'Failed to abort the merge', domain=domain.name, disk=target,
+            'Failed to abort the merge',
+            domain=domain.name,
+            disk=target,
             why=f'the block job on it is no merge ({job.kind}), and this collection did not start it',
             hint='End it with virsh blockjob --abort if nobody needs it.',
-        )  # fmt: skip
-    if job is None and record is None:
-        return None
+        )
     kind = LiveWork if reading.live else OfflineWork
     if record is not None:
-        todo = CLEAN if job is None and done(reading, record) else FOLLOW
-        work = kind(domain, recorded(reading, record, todo), options)
-    else:
-        assert job is not None
-        work = kind(domain, _unrecorded(reading, PULL if job.kind == 'pull' else COMMIT), options)
-    if job is None and work.merge.todo == FOLLOW:  # the job died with its domain, or never began
-        work.forget()
-        work.changed = True
-        work.end(ABORTED)
-    return work
+        ended = job is None and done(reading, record)
+        return kind(domain, recorded(reading, record, CLEAN if ended else FOLLOW), options)
+    if job is not None:
+        return kind(domain, _unrecorded(reading, PULL if job.kind == 'pull' else COMMIT), options)
+    return None
 
 
 def _unrecorded(reading: Reading, direction: str) -> DiskMerge:

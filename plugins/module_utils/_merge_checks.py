@@ -41,9 +41,8 @@ def check(reading: Reading, merge: DiskMerge, users: _chain.Users, options: Merg
         _refuse_small_device(reading, merge)
     warnings += _check_space(reading, merge)
     if merge.devices:
-        warnings.append(
-            f'{_place(reading)}: {", ".join(merge.devices)} will no longer be used and is not deleted, as it is no file.'
-        )
+        devices = ', '.join(merge.devices)
+        warnings.append(f'{_place(reading)}: {devices} will no longer be used and is not deleted, as it is no file.')
     return warnings
 
 
@@ -163,7 +162,7 @@ def _capacity(reading: Reading, merge: DiskMerge) -> int | None:
 
 
 def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
-    """The file that receives grows by at most what the merged layers hold, and by at least what they hold more than it."""
+    """The file that receives grows by at most what the others hold, at least by what one of them holds more."""
     pools = reading.domain.host.pools
     heir = merge.base if merge.direction == COMMIT else merge.top
     if heir is None or heir.path is None or heir.path.startswith('/dev/'):
@@ -183,8 +182,8 @@ def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
         )
     if most > free:
         return [
-            f'{_place(reading)}: {heir.path} may grow by up to {most} bytes, and its file system has {free} left. If that does '
-            'not do, the merge fails and the chain stays as it is.'
+            f'{_place(reading)}: {heir.path} may grow by up to {most} bytes, and its file system has {free} left. '
+            'If that does not do, the merge fails and the chain stays as it is.'
         ]
     return []
 

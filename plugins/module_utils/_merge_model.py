@@ -79,8 +79,8 @@ class MergeSpec:
         target: ``vda``.
         top: the layer that is merged away (commit) or that takes in what is below it (pull): a path, or ``vda[1]``.
         base: commit: the layer that ``top`` and all between go into. pull: the layer that stays as the backing file
-            of ``top``; ``NO_BASE`` leaves none. None: for commit ``top``'s backing file; for pull the backing file's own
-            backing file, so that exactly one layer goes.
+            of ``top``; ``NO_BASE`` leaves none. None: for commit ``top``'s backing file; for pull the backing file's
+            own backing file, so that exactly one layer goes.
     """
 
     target: str

@@ -22,6 +22,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
     ABORTED,
+    CLEAN,
     COMMIT,
     NO_BASE,
     DiskMerge,
@@ -159,10 +160,16 @@ class OfflineWork(Work):
             self._process.terminate()
         self._stopping = True
 
+    def abort(self) -> None:
+        if self.merge.todo != CLEAN:  # whatever it was, it died with its domain or with the run that began it
+            self.forget()
+            self.changed = True
+            self.end(ABORTED)
+
     def leave(self) -> None:
         self.warnings.append(
-            f'Domain {self.domain.name}, disk {self.merge.target}: on_timeout: leave has no effect on a shut-off domain; its merge '
-            'was ended.'
+            f'Domain {self.domain.name}, disk {self.merge.target}: on_timeout: leave has no effect on a shut-off '
+            'domain; its merge was ended.'
         )
         self.stop()
 

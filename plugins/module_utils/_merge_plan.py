@@ -216,7 +216,7 @@ def _refuse_foreign(reading: Reading, kind: str) -> None:
     other_base = mirrored is not None and base is not None and mirrored != reading.chain[base].key
     if kind != wanted or other_base:
         raise reading.error(
-            f'a block job ({kind}{f" into {mirrored}" if mirrored else ""}) runs on it, which is not the one that is asked for',
+            f'a block job ({kind}{f" into {mirrored}" if mirrored else ""}) runs on it, not the one that is asked for',
             'Let whatever started it finish it, or end it with state: aborted.',
         )
 
@@ -260,7 +260,7 @@ def _check_pull_ends(reading: Reading, top: int, base: int | None) -> None:
     chain = reading.chain
     if reading.live and top != 0:
         raise reading.error(
-            f'libvirt pulls only into the active layer of a running domain, which is {chain[0].key}, not {chain[top].key}',
+            f'libvirt pulls only into the active layer of a running domain, {chain[0].key}, not into {chain[top].key}',
             'Use direction: commit, or shut the domain off.',
         )
     if base is not None and base <= top + 1:

@@ -136,6 +136,10 @@ class Work(abc.ABC):
         """The time is up: ask the job to end, unless it is about to end well."""
 
     @abc.abstractmethod
+    def abort(self) -> None:
+        """The user said so: ask the job to end, ready or not, without an error at its end."""
+
+    @abc.abstractmethod
     def leave(self) -> None:
         """The time is up: let the job run on, where it can."""
 
@@ -195,8 +199,9 @@ class Work(abc.ABC):
             self.forget()
             self._unmerged()
         else:
+            is_now, expected = (' <- '.join(reversed(one)) for one in (chain, self.merge.chain_after))
             raise self.problem(
-                f'the chain is {" <- ".join(reversed(chain))}, expected was {" <- ".join(reversed(self.merge.chain_after))}',
+                f'the chain is {is_now}, expected was {expected}',
                 'No file was deleted. Look at it with virsh dumpxml before anything else.',
             )
 
@@ -215,8 +220,9 @@ class Work(abc.ABC):
         lasting = read_domain(xml_of(handle, inactive=True)).disk(self.merge.target)
         source = lasting.source if lasting else None
         if source is None or source.key != self.merge.chain_after[0]:
+            named = source.key if source else 'nothing'
             raise self.problem(
-                f'the guest uses {self.merge.chain_after[0]} now, its persistent definition still {source.key if source else None}',
+                f'the guest uses {self.merge.chain_after[0]} now, its persistent definition names {named}',
                 'No file was deleted. Correct the definition with virsh edit and run the task again.',
             )
 
@@ -320,7 +326,9 @@ class LiveWork(Work):
         """Go on by what the job says; ``mirrored``: the domain's XML still shows an active commit."""
         if job is not None:
             self.bytes = max(self.bytes, job.cur)
-            if job.ready and self.state == WORKING and not self._stopping:
+            if self._aborting:
+                self.stop()
+            elif job.ready and self.state == WORKING and not self._stopping:
                 self._pivot()
             elif not job.ready:
                 self._may_leave = True
@@ -338,7 +346,7 @@ class LiveWork(Work):
         self.state = PIVOTING
 
     def _unmerged(self) -> None:
-        if not self._stopping:
+        if not self._stopping and not self._aborting:
             super()._unmerged()
         self.end(ABORTED, None if self._aborting else self.overdue())
 
@@ -364,8 +372,10 @@ class LiveWork(Work):
             self.fail(worse)
 
     def abort(self) -> None:
-        """Ask the job to end, ready or not."""
+        if self.merge.todo == CLEAN:
+            return  # it ended well before; all it lacks is done as ever
         self._aborting = True
+        self.changed = True
         self.state = WORKING
         self.stop()
 

@@ -12,7 +12,19 @@ from .errors import LabError
 from .guest import Guest
 from .lab import Lab, names
 from .spec import DeviceSpec, DiskSpec, GuestSpec
+from .watch import Watch
 
 __all__ = [
-    'Ack', 'DeviceSpec', 'DiskSpec', 'Gap', 'Guest', 'GuestSpec', 'Lab', 'LabError', 'Report', 'check_copy', 'names',
-]  # fmt: skip
+    'Ack',
+    'DeviceSpec',
+    'DiskSpec',
+    'Gap',
+    'Guest',
+    'GuestSpec',
+    'Lab',
+    'LabError',
+    'Report',
+    'Watch',
+    'check_copy',
+    'names',
+]

@@ -58,6 +58,8 @@ def _up(lab: Lab, guests: int) -> None:
     for number in range(1, guests + 1):
         if f'web{number}' not in known:
             lab.define(example(number))
+        elif lab.guest(f'web{number}').state == 'shutoff':
+            lab.guest(f'web{number}').start()
     for number in range(1, guests + 1):
         lab.guest(f'web{number}').wait_agent(timeout=60 + 20 * guests)
     if guests:

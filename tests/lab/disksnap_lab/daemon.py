@@ -95,7 +95,7 @@ class Daemon:
         argv = [require('setsid'), '--fork', require('unshare'), *namespaces, '/usr/bin/python3', '-B', str(supervisor)]
         argv += [self.paths.name, str(self.paths.base), token]
         log = self.paths.base / 'supervisor.log'
-        with open(log, 'ab') as out:
+        with open(log, 'wb') as out:
             subprocess.run(
                 argv,
                 cwd='/',
@@ -108,6 +108,9 @@ class Daemon:
             )
         deadline = time.monotonic() + timeout
         while not (self.state().get('token') == token and self.running() and self.paths.socket.exists()):
+            said = log.read_text(encoding='utf-8', errors='replace').splitlines()
+            if said and said[-1].startswith('unshare:'):
+                raise LabError(f'Failed to make namespaces: {said[-1]}')
             if time.monotonic() > deadline:
                 raise LabError(f'Failed to start libvirtd in {timeout:g} s: see {log} and {self.paths.log}')
             time.sleep(0.02)

@@ -20,6 +20,7 @@ from .domain_xml import HostFiles
 from .errors import LabError
 from .images import MadeDisk
 from .waiting import wait_for
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -153,6 +154,10 @@ class Guest:
         """The longest time that writes to any disk stood still, of records after since."""
         start = since or {}
         return max((acks.longest_gap_ms(self._files.acks(t), start.get(t, 0)) for t in self.written), default=0.0)
+
+    def watch(self) -> Watch:
+        """A context that measures gaps by the host's clock: `with g.watch() as watch: ...; watch.longest_gap_ms`."""
+        return Watch({target: self._files.acks(target) for target in self.written})
 
     def exec(self, *argv: str, timeout: float = 30) -> ExecResult:
         """Run a program in the guest by the agent, for example g.exec('sync')."""

@@ -195,7 +195,10 @@ class Lab:
                     raise
 
     def filesystem(self, name: str, fs: str = 'tmpfs', size_mib: int = 512) -> Path:
-        """A file system of its own for images (full disks, reflinks): tmpfs, ext4, xfs or btrfs; seen inside too."""
+        """A file system of its own for images (full disks, reflinks): tmpfs, ext4, xfs or btrfs; seen inside too.
+
+        Kernels before 6.6 have no direct I/O on tmpfs: give such disks cache='writeback'.
+        """
         point = self.paths.mnt / name
         point.mkdir()
         if fs == 'tmpfs':

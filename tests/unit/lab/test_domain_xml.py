@@ -14,10 +14,11 @@ import pytest
 pytest.importorskip('libvirt')
 pytest.importorskip('lxml')
 
+from lxml import etree
+
 from disksnap_lab import DeviceSpec, DiskSpec, GuestSpec, LabError
 from disksnap_lab.domain_xml import HostFiles, Source, command_line, directory_pool, domain
 from disksnap_lab.guest_image import GuestImage
-from lxml import etree
 
 SCHEMAS = Path('/usr/share/libvirt/schemas')
 FILES = HostFiles(Path('/lab/guests/web'))

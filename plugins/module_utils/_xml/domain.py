@@ -127,7 +127,7 @@ def _source(holder: t.Any, kind: str, fmt: str | None) -> Source | None:
     element = holder.find('source')
     if element is None:
         return None
-    path = element.get(_PATH_ATTRIBUTE.get(kind, ''), None)
+    path = element.get(_PATH_ATTRIBUTE[kind]) if kind in _PATH_ATTRIBUTE else None
     if path is None and kind in _PATH_ATTRIBUTE:
         return None
     index = element.get('index') or holder.get('index')  # libvirt shows it on <backingStore>, not on its <source>

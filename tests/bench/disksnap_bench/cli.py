@@ -1,0 +1,152 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The bench: its cases, its order, and the table at its end."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
+
+from .contenders import COLLECTION, FLOOR, LOOP, PLAYBOOK, VIRSH, Contender
+from .rounds import measure
+
+MIB = 1024 * 1024
+DIRTY_MIB = 60
+DIRTY_LIMIT = 20 * MIB
+# the guest dirties its pages again slowly; a turn begins when most of them are
+DIRTY_ENOUGH = 0.9
+DIRTY_TIMEOUT = 180.0
+# two shared cores: a guest settles for a moment after its boot
+SETTLE_RECORDS = 100
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What this collection's median over a peer's should be at most."""
+
+    peer: Contender
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """Guests, the contenders on them, and the aims."""
+
+    name: str
+    specs: list[GuestSpec]
+    contenders: list[Contender]
+    aims: list[Aim]
+    dirty: bool = False
+
+
+CASES = [
+    Case(
+        '1 disk',
+        [GuestSpec('one', disks=[DiskSpec()])],
+        [COLLECTION, VIRSH, PLAYBOOK, FLOOR],
+        [Aim(VIRSH, 0.95), Aim(FLOOR, 1.2), Aim(PLAYBOOK, 0.1)],
+    ),
+    Case(
+        '4 disks',
+        [GuestSpec('four', disks=[DiskSpec() for _ in range(4)])],
+        [COLLECTION, VIRSH, PLAYBOOK, FLOOR],
+        [Aim(VIRSH, 0.80), Aim(FLOOR, 1.2), Aim(PLAYBOOK, 0.1)],
+    ),
+    Case(
+        '4 guests',
+        [GuestSpec(f'group{number}', disks=[DiskSpec()]) for number in range(1, 5)],
+        [COLLECTION, LOOP],
+        [Aim(LOOP, 0.5)],
+    ),
+    Case(
+        'dirty pages',
+        [
+            GuestSpec(
+                'dirty', disks=[DiskSpec(size_mib=256, io_limit=DIRTY_LIMIT)], writer='nosync', dirty_mib=DIRTY_MIB
+            )
+        ],
+        [COLLECTION, VIRSH],
+        [Aim(VIRSH, 0.1)],
+        dirty=True,
+    ),
+]
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _ready(case: Case, guests: Sequence[Guest]) -> Callable[[], None]:
+    """What the guests must come to before each turn: those of the dirty case, their dirty pages."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + DIRTY_TIMEOUT
+        for guest in guests if case.dirty else ():
+            while guest.dirty_mib() < DIRTY_ENOUGH * DIRTY_MIB:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f'{guest.name} has only {guest.dirty_mib():.0f} MiB of dirty pages')
+                time.sleep(0.5)
+
+    return wait
+
+
+def run_case(lab: Lab, case: Case, rounds: int) -> dict[str, list[float]]:
+    """Start the guests of a case, measure, and remove them."""
+    _say(f'{case.name}: starting {len(case.specs)} guest{"s" if len(case.specs) > 1 else ""}')
+    guests = [lab.define(spec) for spec in case.specs]
+    try:
+        for guest in guests:
+            guest.wait_agent(300)
+            guest.wait_acked(SETTLE_RECORDS, 120)
+        return measure(case.contenders, guests, rounds, ready=_ready(case, guests), say=_say)
+    finally:
+        for guest in guests:
+            guest.remove()
+
+
+def table(results: Sequence[tuple[Case, dict[str, list[float]]]]) -> list[str]:
+    """The lines of the closing table: medians, ranges, and the ratios to the peers beside their aims."""
+    lines = [f'{"case":<12} {"how":<20} {"median":>8} {"min":>8} {"max":>8}   ratio of this collection to it']
+    for case, gaps in results:
+        ours = statistics.median(gaps[COLLECTION.name])
+        for contender in case.contenders:
+            values = gaps[contender.name]
+            median = statistics.median(values)
+            aim = next((aim for aim in case.aims if aim.peer is contender), None)
+            verdict = ''
+            if aim is not None:
+                ratio = ours / median
+                verdict = f'{ratio:.2f} (aim {aim.ratio:.2f}: {"met" if ratio <= aim.ratio else "missed"})'
+            figures = f'{median:8.0f} {min(values):8.0f} {max(values):8.0f}'
+            lines.append(f'{case.name:<12} {contender.name:<20} {figures}   {verdict}'.rstrip())
+    return lines
+
+
+def main() -> int:
+    """Run the cases that were asked for."""
+    parser = argparse.ArgumentParser(description='Measure how long guests stand still while they are snapshotted.')
+    parser.add_argument('--rounds', type=int, default=9, help='turns of each contender (default 9)')
+    parser.add_argument('--case', action='append', choices=[case.name for case in CASES], help='only this one')
+    parser.add_argument('--lab', default='bench', help='name of the lab (default bench)')
+    options = parser.parse_args()
+    results = []
+    with Lab(options.lab) as lab:
+        for case in CASES:
+            if not options.case or case.name in options.case:
+                results.append((case, run_case(lab, case, options.rounds)))
+    _say(f'\nMilliseconds that a writer stood still at the most, {options.rounds} rounds:\n')
+    for line in table(results):
+        _say(line)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

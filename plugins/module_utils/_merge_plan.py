@@ -147,6 +147,10 @@ def _resolved(disk: Disk, domain: Domain) -> tuple[Source, ...]:
     return tuple(replace(layer, path=_chain.local_path(layer, domain.host.pools)) for layer in disk.chain)
 
 
+def _local_key(layer: Source, domain: Domain) -> str:
+    return _chain.local_path(layer, domain.host.pools) or layer.key
+
+
 # -- what is there to do --------------------------------------------------------------------------------------
 
 
@@ -296,7 +300,7 @@ def _build(reading: Reading, todo: str, top: int, base: int | None) -> DiskMerge
         devices=[layer.key for layer in gone if not _is_file(layer)],
         chain_before=keys,
         chain_after=[key for key in keys if key not in {layer.key for layer in gone}],
-        source_before=lasting.source.key if lasting and lasting.source else None,
+        source_before=_local_key(lasting.source, reading.domain) if lasting and lasting.source else None,
         disk_before=settled(reading.disk.xml),
         disk_after=settled(reading.disk.xml),
         bytes=_size(reading, chain[top:end] if reading.direction == COMMIT else gone),

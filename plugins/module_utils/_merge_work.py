@@ -219,8 +219,8 @@ class Work(abc.ABC):
             return
         lasting = read_domain(xml_of(handle, inactive=True)).disk(self.merge.target)
         source = lasting.source if lasting else None
-        if source is None or source.key != self.merge.chain_after[0]:
-            named = source.key if source else 'nothing'
+        named = _chain.local_path(source, self.domain.host.pools) or source.key if source else 'nothing'
+        if named != self.merge.chain_after[0]:
             raise self.problem(
                 f'the guest uses {self.merge.chain_after[0]} now, its persistent definition names {named}',
                 'No file was deleted. Correct the definition with virsh edit and run the task again.',

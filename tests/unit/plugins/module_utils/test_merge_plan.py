@@ -1,0 +1,348 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Plans of merges on canned domains: what is started, taken over, cleaned up, or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _merge_plan
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, MergeRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_finish import removable
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
+    CLEAN,
+    COMMIT,
+    FOLLOW,
+    NO_BASE,
+    PULL,
+    START,
+    DiskMerge,
+    MergeOptions,
+    MergeSpec,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_plan import plan_all
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
+
+libvirt = pytest.importorskip('libvirt')
+
+TOP, MID, BASE = '/i/top', '/i/mid', '/i/base'
+MIB = 1 << 20
+
+
+def domain_xml(layers: list[str], *, extra: str = '', closed: bool = True, name: str = 'web') -> str:
+    below = '<backingStore/>' if closed else ''
+    for index, path in reversed(list(enumerate(layers))[1:]):
+        below = (
+            f'<backingStore type="file" index="{index + 1}"><format type="qcow2"/><source file="{path}"/>'
+            f'{below}</backingStore>'
+        )
+    return (
+        f'<domain><name>{name}</name><devices><disk type="file" device="disk"><driver name="qemu" type="qcow2"/>'
+        f'<source file="{layers[0]}" index="1"/>{below}{extra}<target dev="vda"/></disk></devices></domain>'
+    )
+
+
+class Handle:
+    """As much of a virDomain as planning asks for."""
+
+    def __init__(self, xml: str, *, inactive: str | None = None, state: int = 1, job: int | None = None) -> None:
+        self.xml, self.inactive, self.state_now, self.job = xml, inactive or xml, state, job
+        self.saved = False
+
+    def name(self) -> str:
+        return 'web'
+
+    def state(self) -> list[int]:
+        return [self.state_now, 0]
+
+    def isPersistent(self) -> int:
+        return 1
+
+    def isActive(self) -> int:
+        return int(self.state_now == 1)
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return self.inactive if flags & libvirt.VIR_DOMAIN_XML_INACTIVE else self.xml
+
+    def blockJobInfo(self, _target: str, _flags: int) -> dict[str, int]:
+        return {} if self.job is None else {'type': self.job, 'cur': 1, 'end': 2}
+
+    def blockInfo(self, _target: str) -> list[int]:
+        return [64 * MIB, 0, 0]
+
+    def hasManagedSaveImage(self, _flags: int) -> int:
+        return int(self.saved)
+
+
+class Pools:
+    """A pool that sees a few images."""
+
+    def __init__(self, backing: dict[str, str | None], free: int = 1 << 40) -> None:
+        self.backing, self.free = backing, free
+
+    def canonical(self, path: str) -> str:
+        return path.replace('/link/', '/i/')
+
+    def volume(self, path: str) -> VolumeInfo | None:
+        if path not in self.backing:
+            return None
+        below = self.backing[path]
+        return VolumeInfo(
+            path[3:], path, path, 'file', 'qcow2', 64 * MIB, MIB, below, 'qcow2' if below else None,
+            None, None, None, None, False,
+        )  # fmt: skip
+
+    def all_volumes(self) -> list[VolumeInfo]:
+        return [volume for path in self.backing if (volume := self.volume(path)) is not None]
+
+    def in_directory(self, _directory: str, *, make: bool = True) -> Any:
+        return self, None
+
+    def info(self) -> list[int]:
+        return [0, 0, 0, self.free]
+
+
+class Connection:
+    def __init__(self, handles: list[Handle]) -> None:
+        self.handles = handles
+
+    def listAllDomains(self, _flags: int) -> list[Handle]:
+        return self.handles
+
+
+@pytest.fixture
+def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
+    found = Journal()
+    monkeypatch.setattr(_merge_plan._journal, 'load', lambda _handle: found)
+    return found
+
+
+def plan(
+    handle: Handle, spec: MergeSpec, options: MergeOptions | None = None, pools: Pools | None = None,
+    others: list[Handle] | None = None, uri: str = 'qemu:///system',
+) -> DiskMerge:  # fmt: skip
+    host = Host(uri, Connection([handle, *(others or [])]), pools or Pools({TOP: MID, MID: BASE, BASE: None}))  # type: ignore[arg-type]
+    [merge] = plan_all([(Domain(host, handle, 'web', 'u'), [spec])], options or MergeOptions())
+    return merge.disks[0]
+
+
+def running(**options: Any) -> Handle:
+    return Handle(domain_xml([TOP, MID, BASE]), inactive=domain_xml([TOP], closed=False), **options)
+
+
+def off(**options: Any) -> Handle:
+    return Handle(domain_xml([TOP], closed=False), state=5, **options)
+
+
+def record(direction: str = COMMIT, top: str = TOP, base: str = MID, files: list[str] | None = None) -> MergeRecord:
+    return MergeRecord('vda', direction, base, top, top == TOP, [TOP, MID, BASE], files or [top])
+
+
+@pytest.mark.usefixtures('journal')
+@pytest.mark.parametrize('handle', [running(), off()], ids=['running', 'off'])
+@pytest.mark.parametrize(
+    ('direction', 'spec', 'gone', 'after'),
+    [
+        (COMMIT, MergeSpec('vda', TOP), [TOP], [MID, BASE]),
+        (COMMIT, MergeSpec('vda', TOP, BASE), [TOP, MID], [BASE]),
+        (COMMIT, MergeSpec('vda', MID), [MID], [TOP, BASE]),
+        (COMMIT, MergeSpec('vda', '/link/mid', '/link/base'), [MID], [TOP, BASE]),
+        (PULL, MergeSpec('vda', TOP), [MID], [TOP, BASE]),
+        (PULL, MergeSpec('vda', TOP, BASE), [MID], [TOP, BASE]),
+        (PULL, MergeSpec('vda', TOP, NO_BASE), [MID, BASE], [TOP]),
+    ],
+)
+def test_ends(handle: Handle, direction: str, spec: MergeSpec, gone: list[str], after: list[str]) -> None:
+    merge = plan(handle, spec, MergeOptions(direction))
+    assert merge.todo == START
+    assert merge.layers == merge.files == gone
+    assert (merge.chain_before, merge.chain_after) == ([TOP, MID, BASE], after)
+    assert merge.active is (merge.top.path == TOP)
+    assert merge.bytes == len(gone) * MIB
+    assert merge.record.chain_before == [TOP, MID, BASE]
+
+
+@pytest.mark.usefixtures('journal')
+def test_index_of_a_running_domain() -> None:
+    assert plan(running(), MergeSpec('vda', 'vda[2]', 'vda[3]')).layers == [MID]
+    with pytest.raises(DiskSnapError, match=r'vda\[9\] is not a layer'):
+        plan(running(), MergeSpec('vda', 'vda[9]'))
+    with pytest.raises(DiskSnapError, match='only a running domain'):
+        plan(off(), MergeSpec('vda', 'vda[2]'))
+
+
+@pytest.mark.usefixtures('journal')
+@pytest.mark.parametrize(
+    ('direction', 'spec', 'words'),
+    [
+        (COMMIT, MergeSpec('vdz', TOP), 'no such disk'),
+        (COMMIT, MergeSpec('vda', '/i/none'), 'not a layer'),
+        (COMMIT, MergeSpec('vda', TOP, '/i/none'), 'not a layer'),
+        (COMMIT, MergeSpec('vda', BASE), 'no backing file'),
+        (COMMIT, MergeSpec('vda', MID, TOP), 'not below'),
+        (PULL, MergeSpec('vda', MID), 'only into the active layer'),
+        (PULL, MergeSpec('vda', TOP, MID), 'no layer between'),
+    ],
+)
+def test_ends_that_make_no_sense(direction: str, spec: MergeSpec, words: str) -> None:
+    with pytest.raises(DiskSnapError, match=words):
+        plan(running(), spec, MergeOptions(direction))
+
+
+@pytest.mark.usefixtures('journal')
+def test_intermediate_pull_of_a_shut_off_domain() -> None:
+    merge = plan(off(), MergeSpec('vda', MID, NO_BASE), MergeOptions(PULL))
+    assert (merge.layers, merge.active) == ([BASE], False)
+
+
+# -- what an earlier run left -------------------------------------------------------------------------------------
+
+
+ACTIVE = 4  # VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT
+INTERMEDIATE = 3
+PULLING = 1
+COPY = 2
+
+
+@pytest.mark.usefixtures('journal')
+@pytest.mark.parametrize(
+    ('job', 'direction', 'spec'),
+    [
+        (ACTIVE, COMMIT, MergeSpec('vda', TOP)),
+        (INTERMEDIATE, COMMIT, MergeSpec('vda', MID)),
+        (PULLING, PULL, MergeSpec('vda', TOP)),
+    ],
+)
+def test_job_without_a_journal_is_taken_over_if_it_is_of_that_kind(job: int, direction: str, spec: MergeSpec) -> None:
+    assert plan(running(job=job), spec, MergeOptions(direction)).todo == FOLLOW
+    for other in {ACTIVE, INTERMEDIATE, PULLING} - {job}:
+        with pytest.raises(DiskSnapError, match='not the one that is asked for'):
+            plan(running(job=other), spec, MergeOptions(direction))
+    with pytest.raises(DiskSnapError, match='copy'):
+        plan(running(job=COPY), spec, MergeOptions(direction))
+
+
+@pytest.mark.usefixtures('journal')
+def test_active_commit_into_another_base_is_not_taken_over() -> None:
+    mirror = f'<mirror type="file" job="active-commit"><format type="qcow2"/><source file="{BASE}"/></mirror>'
+    handle = Handle(domain_xml([TOP, MID, BASE], extra=mirror), job=ACTIVE)
+    assert plan(handle, MergeSpec('vda', TOP, BASE)).todo == FOLLOW
+    with pytest.raises(DiskSnapError, match=f'into {BASE}'):
+        plan(handle, MergeSpec('vda', TOP, MID))
+
+
+@pytest.mark.usefixtures('journal')
+def test_job_that_is_being_wound_up_is_followed() -> None:
+    mirror = '<mirror type="file" job="active-commit" ready="pivot"><source file="/i/mid"/></mirror>'
+    assert plan(Handle(domain_xml([TOP, MID, BASE], extra=mirror)), MergeSpec('vda', TOP)).todo == FOLLOW
+
+
+def test_recorded_merge_of_other_ends_is_an_error_while_it_runs(journal: Journal) -> None:
+    journal.merges['vda'] = record()
+    assert plan(running(job=ACTIVE), MergeSpec('vda', TOP)).todo == FOLLOW
+    assert plan(running(job=ACTIVE), MergeSpec('vda', TOP, '/link/mid')).todo == FOLLOW
+    with pytest.raises(DiskSnapError, match='another merge'):
+        plan(running(job=ACTIVE), MergeSpec('vda', TOP, BASE))
+
+
+@pytest.mark.parametrize('state', [1, 5])
+def test_recorded_merge_whose_job_has_gone(journal: Journal, state: int) -> None:
+    journal.merges['vda'] = record(base=BASE, files=[TOP, MID])
+    handle = running() if state == 1 else off()
+    assert plan(handle, MergeSpec('vda', TOP, BASE)).todo == START  # it died
+    done = Handle(domain_xml([BASE]), state=state)
+    merge = plan(done, MergeSpec('vda', TOP, BASE))
+    assert (merge.todo, merge.files) == (CLEAN, [TOP, MID])
+    assert (merge.chain_before, merge.chain_after) == ([TOP, MID, BASE], [BASE])
+
+
+def test_recorded_pull_that_ended(journal: Journal) -> None:
+    journal.merges['vda'] = record(PULL, base=BASE, files=[MID])
+    merge = plan(Handle(domain_xml([TOP, BASE])), MergeSpec('vda', TOP), MergeOptions(PULL))
+    assert (merge.todo, merge.files, merge.layers) == (CLEAN, [MID], [MID])
+
+
+def test_files_of_an_earlier_merge_go_with_the_next_one(journal: Journal) -> None:
+    journal.merges['vda'] = record()  # top went into mid, and its file is still there
+    pools = Pools({TOP: MID, MID: BASE, BASE: None})
+    merge = plan(Handle(domain_xml([MID, BASE])), MergeSpec('vda', MID), pools=pools)
+    assert (merge.todo, merge.files, merge.leftovers) == (START, [MID], [TOP])
+
+
+# -- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures('journal')
+@pytest.mark.parametrize('shared', [TOP, MID, BASE])
+def test_commit_refuses_what_another_domain_stands_on(shared: str) -> None:
+    other = Handle(domain_xml([shared], closed=False, name='twin'), state=5)
+    other.name = lambda: 'twin'  # type: ignore[method-assign]
+    with pytest.raises(DiskSnapError, match='twin'):
+        plan(running(), MergeSpec('vda', TOP, BASE), others=[other])
+    plan(running(), MergeSpec('vda', TOP, BASE), MergeOptions(PULL), others=[other])
+
+
+@pytest.mark.usefixtures('journal')
+@pytest.mark.parametrize('backing', [MID, BASE, '/link/base'])
+def test_commit_refuses_what_another_image_stands_on(backing: str) -> None:
+    pools = Pools({TOP: MID, MID: BASE, BASE: None, '/i/clone': backing})
+    with pytest.raises(DiskSnapError, match='/i/clone'):
+        plan(running(), MergeSpec('vda', TOP, BASE), pools=pools)
+
+
+@pytest.mark.usefixtures('journal')
+def test_image_on_a_layer_that_stays_is_no_harm() -> None:
+    pools = Pools({TOP: MID, MID: BASE, BASE: None, '/i/clone': BASE})
+    assert plan(running(), MergeSpec('vda', TOP, MID), pools=pools).todo == START
+
+
+@pytest.mark.usefixtures('journal')
+def test_persistent_definition_on_another_branch_is_refused() -> None:
+    pools = Pools({TOP: MID, MID: BASE, BASE: None, '/i/branch': BASE})
+    handle = Handle(domain_xml([TOP, MID, BASE]), inactive=domain_xml(['/i/branch'], closed=False))
+    with pytest.raises(DiskSnapError, match='/i/branch'):
+        plan(handle, MergeSpec('vda', TOP, BASE), pools=pools)
+
+
+@pytest.mark.usefixtures('journal')
+def test_shut_off_domain_needs_a_local_host_and_no_saved_state() -> None:
+    with pytest.raises(DiskSnapError, match='on the hypervisor itself'):
+        plan(off(), MergeSpec('vda', TOP), uri='qemu+ssh://hv/system')
+    handle = off()
+    handle.saved = True
+    with pytest.raises(DiskSnapError, match='managed save'):
+        plan(handle, MergeSpec('vda', TOP))
+
+
+@pytest.mark.usefixtures('journal')
+def test_full_file_system() -> None:
+    class Uneven(Pools):
+        def volume(self, path: str) -> VolumeInfo | None:
+            found = super().volume(path)
+            size = {TOP: 9 * MIB, MID: 5 * MIB}.get(path, MIB)
+            return None if found is None else VolumeInfo(**{**vars(found), 'allocation': size})
+
+    images: dict[str, str | None] = {TOP: MID, MID: BASE, BASE: None}
+    with pytest.raises(DiskSnapError, match='must grow'):
+        plan(running(), MergeSpec('vda', TOP, MID), pools=Uneven(images, free=2 * MIB))
+    host = Host('qemu:///system', Connection([running()]), Uneven(images, free=6 * MIB))  # type: ignore[arg-type]
+    [merge] = plan_all([(Domain(host, running(), 'web', 'u'), [MergeSpec('vda', TOP, MID)])], MergeOptions())
+    assert 'may grow' in merge.warnings[0]
+
+
+# -- afterwards -----------------------------------------------------------------------------------------------------
+
+
+def test_only_what_nothing_uses_goes() -> None:
+    pools = Pools({TOP: MID, MID: BASE, BASE: None, '/i/clone': MID})
+    users = _chain.Users(Connection([]), pools)  # type: ignore[arg-type]
+    assert removable([TOP, MID, BASE], users, pools) == ([TOP], {MID: ['/i/clone'], BASE: [MID]})  # type: ignore[arg-type]
+    pools = Pools({TOP: MID, MID: BASE, BASE: None})
+    users = _chain.Users(Connection([]), pools)  # type: ignore[arg-type]
+    assert removable([TOP, MID, BASE], users, pools) == ([TOP, MID, BASE], {})  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def _up(lab: Lab, guests: int) -> None:
         elif lab.guest(f'web{number}').state == 'shutoff':
             lab.guest(f'web{number}').start()
     for number in range(1, guests + 1):
-        lab.guest(f'web{number}').wait_agent(timeout=60 + 20 * guests)
+        lab.guest(f'web{number}').wait_agent(timeout=180 + 20 * guests)
     if guests:
         print(f'{guests} guests with agents after {time.monotonic() - started:.1f} s')
 

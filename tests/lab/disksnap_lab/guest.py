@@ -101,11 +101,11 @@ class Guest:
         """Start a guest that is shut off."""
         self.domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
 
-    def wait_up(self, timeout: float = 120) -> None:
+    def wait_up(self, timeout: float = 180) -> None:
         """Wait until the guest has mounted its disks and started its writers."""
         wait_for(f'sign of guest {self.name} on {self.console}', lambda: 'LAB up' in self.console_text(), timeout)
 
-    def wait_agent(self, timeout: float = 120) -> None:
+    def wait_agent(self, timeout: float = 180) -> None:
         """Wait until the agent answers, which is after the disks are mounted."""
         if self.agent in ('silent', 'none'):
             raise LabError(f'Guest {self.name} has no agent to wait for')
@@ -126,7 +126,7 @@ class Guest:
         meminfo = self.exec('cat', '/proc/meminfo').out
         return next(int(line.split()[1]) for line in meminfo.splitlines() if line.startswith('Dirty:')) / 1024
 
-    def wait_dirty(self, timeout: float = 120) -> None:
+    def wait_dirty(self, timeout: float = 180) -> None:
         """Wait until all pages of dirty_mib are dirty for the first time."""
         wait_for(f'dirty pages in guest {self.name}', lambda: 'LAB dirty ' in self.console_text(), timeout)
 

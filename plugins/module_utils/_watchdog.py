@@ -202,11 +202,16 @@ class _Duty:
     def serve(self) -> None:
         """Answer the module until it is over; thaw when the deadline has passed or the module has died."""
         while not self._over:
-            if self._deadline is not None and time.monotonic() >= self._deadline:
-                self._thaw_all()
-                self._deadline = None
+            due = self._deadline
+            if due is not None and time.monotonic() >= due:
+                self._thaw_all(due)
+                if self._deadline != due:
+                    continue  # the module has said something else meanwhile
                 if self._channel is None:
                     return
+                # the module is still there, and a freeze that it asked for may take effect only now: come again
+                self._safe = set()
+                self._deadline = time.monotonic() + RETRY_EVERY
             self._listen(self._deadline)
 
     def _listen(self, deadline: float | None) -> None:
@@ -230,6 +235,7 @@ class _Duty:
     def _module_gone(self) -> None:
         """The module ended without a word: nobody else will thaw, so there is nothing to wait for."""
         self._channel = None
+        self._safe = set()
         if self._uuids:
             self._deadline = time.monotonic()
         else:
@@ -252,12 +258,12 @@ class _Duty:
             self._uuids, self._deadline = [], None
         elif do == 'finish':
             self._reply()
-            self._channel = None
+            self._channel, self._safe = None, set()
             self._deadline = time.monotonic()
         elif do == 'hold':
             self._token = message['token']
             self._reply()
-            self._channel = None
+            self._channel, self._safe = None, set()
             self._over = self._deadline is None
 
     def _arm(self, message: dict[str, t.Any]) -> None:
@@ -277,8 +283,8 @@ class _Duty:
 
     # -- thawing ------------------------------------------------------------------------------------------
 
-    def _thaw_all(self) -> None:
-        """Thaw side by side, and go on with those that will not until they do or are gone."""
+    def _thaw_all(self, due: float) -> None:
+        """Thaw side by side, and go on with those that will not until they do or are gone, or ``due`` does not hold."""
         give_up = time.monotonic() + GIVE_UP_AFTER
         while time.monotonic() < give_up:
             self._reconnect()
@@ -289,7 +295,7 @@ class _Duty:
             for thread in threads:
                 thread.join(self._agent_timeout * 4 + 10)
             self._listen_now()
-            if all(uuid in self._safe for uuid in self._uuids):
+            if self._deadline != due or all(uuid in self._safe for uuid in self._uuids):
                 return
             time.sleep(RETRY_EVERY)
 

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import difflib
 import functools
 import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from disksnap_lab import Guest, GuestSpec, Lab
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / '.build' / 'collections'
 MODULES = COLLECTIONS / 'ansible_collections' / 'disksnap' / 'libvirt' / 'plugins' / 'modules'
+# in the environment of all modules that these tests run, so that their watchdogs can be told from others
+_MARK = f'DISKSNAP_TESTS={os.getpid()}'.encode()
 JOURNAL = 'urn:disksnap:libvirt:journal:1'
 
 
@@ -72,6 +77,8 @@ class Background:
             result: dict[str, Any] = json.loads(out)
         except ValueError:
             pytest.fail(f'The module ended with {self.process.returncode} and no JSON: {out}{err}')
+        # ansible-core 2.19 wraps warnings where it talks to itself
+        result['warnings'] = [w['event']['msg'] if isinstance(w, dict) else w for w in result.get('warnings', [])]
         result['_seconds'] = time.monotonic() - self.started
         result['_stderr'] = err
         return result
@@ -98,16 +105,20 @@ class Runner:
         *,
         check: bool = False,
         diff: bool = False,
-        python: str = '/usr/bin/python3',
+        python: Sequence[str] = ('/usr/bin/python3',),
         path: Sequence[str | Path] | None = None,
+        search: Sequence[str | Path] | None = None,
         **options: Any,
     ) -> Background:
-        """Start a module; ``path`` is PYTHONPATH instead of the collection's and ansible-core's own."""
+        """Start a module; ``path`` is PYTHONPATH, ``search`` PATH, where not the usual ones."""
         if path is None:
             path = (COLLECTIONS, Path(ansible.__file__).parents[1])
-        env = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, path)), 'LC_ALL': 'C.UTF-8'}
+        env = {**os.environ, 'LC_ALL': 'C.UTF-8', 'DISKSNAP_TESTS': str(os.getpid())}
+        env['PYTHONPATH'] = os.pathsep.join(map(str, path))
+        if search is not None:
+            env['PATH'] = os.pathsep.join(map(str, search))
         wanted = {'uri': self.uri, **args, '_ansible_check_mode': check, '_ansible_diff': diff}
-        command = [python, str(MODULES / f'{name}.py')]
+        command = [*python, str(MODULES / f'{name}.py')]
         return Background(command, json.dumps({'ANSIBLE_MODULE_ARGS': wanted}), env, **options)
 
     def __call__(self, name: str, args: dict[str, Any], *, timeout: float = 120, **options: Any) -> dict[str, Any]:
@@ -187,8 +198,11 @@ def disk_element(guest: Guest, target: str, *, inactive: bool = False) -> Any:
 
 
 def plain(xml: Any) -> str:
-    """XML as one canonical text without what libvirt reports only of the moment: layer indexes, white space."""
+    """XML as one canonical text without layer indexes, white space and an empty <metadata>, which all mean nothing."""
     element = _parsed(xml if isinstance(xml, str) else etree.tostring(xml))
+    for metadata in element.findall('metadata'):
+        if len(metadata) == 0:  # libvirt leaves it when what was in it goes
+            element.remove(metadata)
     for node in element.iter(etree.Element):
         if node.tag in ('source', 'backingStore', 'mirror'):
             node.attrib.pop('index', None)
@@ -251,6 +265,12 @@ def state_of(lab: Lab, guest: Guest) -> dict[str, Any]:
     }
 
 
+def difference(old: Any, new: Any) -> str:
+    """The lines that differ, with an XML element a line."""
+    before, after = (str(value).replace('><', '>\n<').splitlines() for value in (old, new))
+    return '\n'.join(difflib.unified_diff(before, after, n=1, lineterm=''))
+
+
 @contextlib.contextmanager
 def untouched(lab: Lab, *guests: Guest) -> Iterator[None]:
     """What is done inside must leave these guests, their files and all pools as they were, and the guests writing."""
@@ -259,7 +279,7 @@ def untouched(lab: Lab, *guests: Guest) -> Iterator[None]:
     after = [state_of(lab, guest) for guest in guests]
     for old, new in zip(before, after):
         for key in old:
-            assert new[key] == old[key], f'{key} changed'
+            assert new[key] == old[key], f'{key} changed:\n{difference(old[key], new[key])}'
     for guest in guests:
         if guest.state == 'running' and guest.written:
             guest.wait_acked(1, timeout=60)
@@ -338,3 +358,59 @@ def copy_out(source: str | Path, format_: str, to: Path) -> Path:
     argv = ['qemu-img', 'convert', '-U', '-f', format_, '-O', 'qcow2', str(source), str(to)]
     subprocess.run(argv, check=True, timeout=300, capture_output=True)
     return to
+
+
+# -- check mode -------------------------------------------------------------------------------------------------
+
+
+def without_times(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without what cannot be known beforehand."""
+    left = {key: value for key, value in copy.deepcopy(result).items() if not key.startswith('_')}
+    left.pop('invocation', None)
+    for domain in left['domains']:
+        domain.pop('created_at')
+        if domain['freeze']:
+            domain['freeze'].pop('window_ms')
+    return left
+
+
+def predicts(run_module: Runner, name: str, task: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Run a task in check mode and then in earnest; the two may differ in times only. The real result."""
+    predicted = run_module(name, task, check=True, diff=True, **options)
+    real = run_module(name, task, diff=True, **options)
+    for result in (predicted, real):  # one says what would be, the other what is
+        result['warnings'] = [w.replace('would be', 'is') for w in result.get('warnings', [])]
+    assert without_times(predicted) == without_times(real)
+    return real
+
+
+# -- watchdogs ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, with what it has open (sockets, pipes and the like without their numbers)."""
+
+    pid: int
+    parent: int
+    state: str
+    files: frozenset[str]
+
+
+def watchdogs() -> list[Process]:
+    """Watchdogs of the modules that these tests ran: processes that left the session of the tests."""
+    found = []
+    for entry in Path('/proc').iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if _MARK in (entry / 'environ').read_bytes().split(b'\0') and os.getsid(int(entry.name)) != os.getsid(
+                    0
+                ):
+                    found.append(_process(entry))
+    return found
+
+
+def _process(entry: Path) -> Process:
+    stat = (entry / 'stat').read_text(encoding='utf-8').rpartition(')')[2].split()
+    links = [os.readlink(link) for link in (entry / 'fd').iterdir()]
+    return Process(int(entry.name), int(stat[1]), stat[0], frozenset(link.partition(':')[0] for link in links))

@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,6 +25,7 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     pools,
     put_back,
     untouched,
+    without_times,
 )
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab, check_copy
 
@@ -45,17 +44,6 @@ def clean(web: Guest) -> Iterator[None]:
     yield
     put_back(web)
     assert [len(chain(web, target)) for target in TARGETS] == [1, 1, 1]
-
-
-def without_times(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without what cannot be known beforehand."""
-    left = {key: value for key, value in copy.deepcopy(result).items() if not key.startswith('_')}
-    left.pop('invocation', None)
-    for domain in left['domains']:
-        domain.pop('created_at')
-        if domain['freeze']:
-            domain['freeze'].pop('window_ms')
-    return left
 
 
 def test_takes_a_frozen_point_in_time_of_all_disks(web: Guest, lab: Lab, run_module: Runner, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
 """Merge layers of backing chains: plan, then run all disks of all domains side by side in one polling loop.
 
 The rooms behind this door: ``_merge_model`` (what a merge is), ``_merge_plan`` and ``_merge_checks`` (before),
-``_merge_work`` and ``_merge_offline`` (while), ``_merge_finish`` and ``_merge_xml`` (after).
+``_merge_work``, ``_merge_live`` and ``_merge_offline`` (while), ``_merge_finish`` and ``_merge_xml`` (after).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob,
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_finish import clean_up
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_live import LiveWork
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
     ABORTED,
     CLEAN,
@@ -47,7 +48,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work impor
     CLEANING,
     ENDED,
     WAITING,
-    LiveWork,
     Work,
 )
 
@@ -150,7 +150,9 @@ def _poll(works: t.Sequence[Work], options: MergeOptions) -> None:
             overdue, pause, deadline = True, FIRST_PAUSE, time.monotonic() + GRACE
         if overdue:
             for work in left:
-                if options.on_timeout == 'leave':
+                if work.state == WAITING:
+                    work.end(ABORTED, work.overdue())
+                elif options.on_timeout == 'leave':
                     work.leave()
                 else:
                     work.stop()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import typing as t
 
@@ -73,6 +74,9 @@ def _delete(work: Work, paths: t.Sequence[str], users: _chain.Users, pools: Pool
     place = f'Domain {work.domain.name}, disk {work.merge.target}'
     for path, who in kept.items():
         work.warnings.append(f'{place}: {path} is not deleted, as it is still used by {", ".join(who)}.')
+    for path in _files(work):
+        if path not in paths and work.domain.host.local and os.path.lexists(path):
+            work.warnings.append(f'{place}: {path} is no longer used, and not deleted, as no storage pool can see it.')
     for path in free:
         try:
             if pools.delete(path):

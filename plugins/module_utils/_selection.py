@@ -100,8 +100,12 @@ def plan(subject: Subject, selection: Selection) -> list[tuple[DiskMethod, DiskP
     """
     planned = []
     for disk, wanted in selection.disks:
-        method, resolved, reason = choose(wanted, disk, subject.domain)
-        planned.append((method, method.plan(subject, disk, resolved, reason)))
+        try:
+            method, resolved, reason = choose(wanted, disk, subject.domain)
+            planned.append((method, method.plan(subject, disk, resolved, reason)))
+        except DiskSnapError as error:  # pools and paths know nothing of the disk that they are asked for
+            error.domain, error.disk = error.domain or subject.domain.name, error.disk or disk.target
+            raise
     return planned
 
 

@@ -51,11 +51,13 @@ def select(domain: Domain, request: Request, default_method: str) -> Selection:
     warnings: list[str] = []
     if request.disks is None:
         for disk in disks:
-            if left_out_reason(disk) is not None or disk.snapshot == 'no':
+            if left_out_reason(disk) is not None:
                 continue
             refusal = refusal_reason(disk)
             if refusal is not None:
                 warnings.append(f'The disk {disk.target} of the domain {domain.name} is left out: {refusal}.')
+                continue
+            if disk.snapshot == 'no':
                 continue
             chosen.append((disk, Method(default_method)))
     else:

@@ -217,6 +217,7 @@ class _Duty:
     def _listen(self, deadline: float | None) -> None:
         if self._channel is None:
             if signal.sigtimedwait([signal.SIGTERM], max(0.0, (deadline or 0.0) - time.monotonic())):
+                self._reconnect()
                 self._uuids = [uuid for uuid in self._uuids if not self._is_over(uuid)]
                 self._over = not self._uuids
             return
@@ -305,9 +306,12 @@ class _Duty:
             self._listen(time.monotonic())
 
     def _reconnect(self) -> None:
-        with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
-            if self._connection is None or not self._connection.isAlive():
-                self._connection = open_connection(self._uri)
+        """Open libvirt anew unless it answers: isAlive() alone does not notice that libvirtd was restarted."""
+        with contextlib.suppress(libvirt.libvirtError):
+            if self._connection is not None and self._connection.getLibVersion():
+                return
+        with contextlib.suppress(DiskSnapError):
+            self._connection = open_connection(self._uri)
 
     def _thaw_one(self, uuid: str) -> None:
         """Thaw one guest; it is safe when its agent says thawed, or when it no longer runs."""

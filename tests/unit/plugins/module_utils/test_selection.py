@@ -47,6 +47,20 @@ def test_all_is_what_can_be_snapshotted() -> None:
     assert 'shareable' in warning
 
 
+def test_a_disk_that_libvirt_itself_keeps_out_is_not_passed_over_in_silence() -> None:
+    """It writes snapshot='no' to vhost-user disks, which hold data all the same."""
+    xml = DOMAIN.replace(
+        '</devices>',
+        "<disk type='vhostuser' device='disk' snapshot='no'><source type='unix'/><target dev='vde'/></disk></devices>",
+    )
+    web: t.Any = SimpleNamespace(name='web', read=lambda: read_domain(xml))
+
+    warnings = select(web, Request('web', None), AUTO).warnings
+
+    assert any('vde' in warning for warning in warnings)
+    assert not any('vdc' in warning for warning in warnings)
+
+
 def test_a_disk_that_its_domain_keeps_out_can_be_named() -> None:
     selection = select(domain(), Request('web', ({'target': '/i/c', 'method': 'qemu'},)), AUTO)
 

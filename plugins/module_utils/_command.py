@@ -25,16 +25,21 @@ def run(argv: t.Sequence[str], what: str, *, timeout: float, domain: str | None 
         DiskSnapError: if it is not installed, ends with an error, or takes too long.
     """
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, 'LC_ALL': 'C'},
             text=True,
             errors='replace',
-        )
+        ) as process:
+            try:
+                output, complaints = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                why = f'{argv[0]} was still at it after {timeout:.0f} seconds and was ended'
+                raise DiskSnapError(what, domain=domain, disk=disk, why=why) from error
     except FileNotFoundError as error:
         raise DiskSnapError(
             what,
@@ -45,11 +50,7 @@ def run(argv: t.Sequence[str], what: str, *, timeout: float, domain: str | None 
             if argv[0] == 'qemu-img'
             else None,
         ) from error
-    except subprocess.TimeoutExpired as error:
-        raise DiskSnapError(
-            what, domain=domain, disk=disk, why=f'{argv[0]} was still at it after {timeout:.0f} seconds and was ended'
-        ) from error
-    if done.returncode != 0:
-        words = ' '.join(done.stderr.split()) or f'{argv[0]} ended with status {done.returncode}'
+    if process.returncode != 0:
+        words = ' '.join(complaints.split()) or f'{argv[0]} ended with status {process.returncode}'
         raise DiskSnapError(what, domain=domain, disk=disk, why=words)
-    return done.stdout
+    return output

@@ -31,6 +31,8 @@ except ImportError:
     etree: t.Any = None  # type: ignore[no-redef]
     LXML_IMPORT_ERROR = traceback.format_exc()
 
+__all__ = ['etree', 'libvirt', 'libvirt_qemu', 'require']
+
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
@@ -44,7 +46,7 @@ def require(module: AnsibleModule) -> None:
         if error is not None:
             module.fail_json(
                 msg=missing_required_lib(
-                    package, reason=f'which Debian and RHEL ship as python3-{package.split("-")[0]}'
+                    package, reason=f'which Debian and RHEL ship as python3-{package.split("-", maxsplit=1)[0]}'
                 ),
                 exception=error,
             )

@@ -167,7 +167,7 @@ def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
     heir = merge.base if merge.direction == COMMIT else merge.top
     if heir is None or heir.path is None or heir.path.startswith('/dev/'):
         return []
-    info, found = pools.volume(heir.path), pools.in_directory(posixpath.dirname(heir.path), make=False)
+    info, found = pools.volume(heir.path), pools.find(posixpath.dirname(heir.path))
     if info is None or found is None:
         return []
     sizes = [found_info.allocation for found_info in map(pools.volume, merge.files) if found_info is not None]

@@ -100,20 +100,17 @@ class Pools:
             pool.create(0)
             self._started.append(pool)
 
-    def in_directory(self, directory: str, *, make: bool = True) -> tuple[t.Any, PoolInfo] | None:
-        """The active pool whose target path is ``directory``; else the inactive one, started; else a transient one.
+    def find(self, directory: str) -> tuple[t.Any, PoolInfo] | None:
+        """The pool whose target path is ``directory``, started if it is not active; None if there is none.
 
         Args:
             directory: absolute path on the hypervisor.
-            make: open a transient pool if there is none; without it the answer is None then.
 
         Raises:
-            DiskSnapError: if no pool can be opened there.
+            DiskSnapError: if it does not start.
         """
         wanted = posixpath.normpath(directory)
-        with explained(
-            f'Failed to open a storage pool at {wanted}', hint='Check that the directory is there and can be read.'
-        ):
+        with self._opening(wanted):
             for pool in self._connection.listAllStoragePools(0):
                 info = _info(pool)
                 if info is None or info.type not in DIRECTORY_TYPES or not info.path:
@@ -121,25 +118,59 @@ class Pools:
                 if posixpath.normpath(info.path) == wanted:
                     self._start(pool)
                     return pool, info
-            if not make:
-                return None
+        return None
+
+    def at(self, directory: str) -> tuple[t.Any, PoolInfo]:
+        """The pool of this directory, as ``find`` has it; else a transient one.
+
+        Raises:
+            DiskSnapError: if none can be opened there.
+        """
+        found = self.find(directory)
+        if found is not None:
+            return found
+        wanted = posixpath.normpath(directory)
+        with self._opening(wanted):
             name = f'{TRANSIENT_PREFIX}{os.getpid()}-{secrets.token_hex(4)}'
             pool = self._connection.storagePoolCreateXML(directory_pool(name, wanted), 0)
             self._ours.add(name)
             return pool, read_pool(pool.XMLDesc(0))
 
+    @staticmethod
+    def _opening(directory: str) -> t.ContextManager[None]:
+        return explained(
+            f'Failed to open a storage pool at {directory}', hint='Check that the directory is there and can be read.'
+        )
+
+    def available(self, directory: str) -> int:
+        """Bytes that are free there, as of now.
+
+        Raises:
+            DiskSnapError: if no pool can be opened there.
+        """
+
+        def ask(pool: t.Any, info: PoolInfo) -> int:
+            self._read_anew(pool, info)
+            return read_pool(pool.XMLDesc(0)).available
+
+        with explained(f'Failed to ask how much room is left on {directory}'):
+            return self._with_pool_at(directory, ask)
+
     def _with_pool_of(self, path: str, action: t.Callable[[t.Any, PoolInfo], T]) -> T:
-        """Run ``action`` on the pool of the file's directory; again if another run closed that pool meanwhile."""
-        for attempt in range(_TRIES):
-            found = self.in_directory(posixpath.dirname(path))
-            assert found is not None
+        return self._with_pool_at(posixpath.dirname(path), action)
+
+    def _with_pool_at(self, directory: str, action: t.Callable[[t.Any, PoolInfo], T]) -> T:
+        """Run ``action`` on the pool of a directory; again if another run closed that transient pool meanwhile."""
+        tries_left = _TRIES
+        while True:
+            tries_left -= 1
+            pool, info = self.at(directory)
             try:
-                return action(*found)
+                return action(pool, info)
             except libvirt.libvirtError as error:
                 gone = error.get_error_code() in (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID)
-                if not gone or not found[1].name.startswith(TRANSIENT_PREFIX) or attempt == _TRIES - 1:
+                if not gone or not info.name.startswith(TRANSIENT_PREFIX) or not tries_left:
                     raise
-        raise AssertionError('unreachable')
 
     # -- volumes ------------------------------------------------------------------------------------------
 
@@ -192,7 +223,7 @@ class Pools:
     def pool_name_of(self, path: str) -> str | None:
         """Name of the lasting pool that holds the file; None where only a transient one would."""
         try:
-            found = self.in_directory(posixpath.dirname(path), make=False)
+            found = self.find(posixpath.dirname(path))
         except DiskSnapError:
             return None
         return found[1].name if found and not found[1].name.startswith(TRANSIENT_PREFIX) else None
@@ -261,7 +292,7 @@ class Pools:
     def refresh(self, path: str) -> None:
         """Have the pool of the file's directory read anew. Best effort: it is a service to other users of the pool."""
         with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
-            found = self.in_directory(posixpath.dirname(path), make=False)
+            found = self.find(posixpath.dirname(path))
             if found:
                 found[0].refresh(0)
 

@@ -49,7 +49,8 @@ class Member:
     def result(self) -> SnapshotRecord:
         """The entry that describes the snapshot, old or new."""
         record = self.existing or self.record
-        assert record is not None
+        if record is None:
+            raise ValueError('draft() comes first')
         return record
 
     def by_method(self) -> list[tuple[DiskMethod, list[DiskPlan]]]:
@@ -114,9 +115,8 @@ class Transaction:
 
     def _note(self, state: str) -> None:
         for member in self._members:
-            assert member.record is not None
-            member.record.state = state
-            member.journal.snapshots[member.record.name] = member.record
+            member.result.state = state
+            member.journal.snapshots[member.result.name] = member.result
             _journal.store(member.domain.handle, member.journal)
 
     def _prepare(self) -> None:
@@ -188,8 +188,7 @@ class Transaction:
     def _judge(self) -> None:
         """Say of each member what its guest's freeze amounts to; with ``required``, refuse what is not proved."""
         for member in self._members:
-            guest, record = member.guest, member.record
-            assert record is not None
+            guest, record = member.guest, member.result
             if guest is None:
                 continue
             member.warnings += guest.warnings

@@ -76,8 +76,7 @@ class QemuMethod(DiskMethod):
     # -- plan ---------------------------------------------------------------------------------------------
 
     def plan(self, subject: Subject, disk: Disk, method: Method, reason: str) -> DiskPlan:
-        domain, source = subject.domain, disk.source
-        assert source is not None
+        domain, source = subject.domain, disk.active
         self._refuse_busy(subject, disk)
         path, pool = self._place(subject, disk, method)
         base = _chain.local_path(source, domain.host.pools)
@@ -136,22 +135,20 @@ class QemuMethod(DiskMethod):
                 why=f'the file name {name} is too long',
                 hint='Name a shorter one with file.',
             )
-        found = pools.in_directory(directory)
-        assert found is not None
-        if found[1].available < _ROOM_FOR_OVERLAY:
+        available = pools.available(directory)
+        if available < _ROOM_FOR_OVERLAY:
             raise DiskSnapError(
                 'Failed to plan the overlay',
                 domain=domain.name,
                 disk=disk.target,
-                why=f'no space is left on {directory} ({found[1].available} bytes)',
+                why=f'no space is left on {directory} ({available} bytes)',
                 hint='Make room, or name another pool.',
             )
         path = posixpath.join(directory, name)
         return path, pools.pool_name_of(path)
 
     def _directory(self, subject: Subject, disk: Disk, method: Method, name: str) -> str:
-        domain, source = subject.domain, disk.source
-        assert source is not None
+        domain, source = subject.domain, disk.active
         if method.pool is not None:
             info = domain.host.pools.by_name(method.pool)[1]
             if info.type not in DIRECTORY_TYPES or not info.path:
@@ -208,8 +205,7 @@ class QemuMethod(DiskMethod):
 
     def _create(self, subject: Subject, plan: DiskPlan) -> None:
         domain, volume, base = subject.domain, plan.record.volumes[0], plan.notes['base']
-        source = plan.disk.source
-        assert source is not None
+        source = plan.disk.active
         with explained(f'Failed to create the overlay {volume.path}', domain=domain.name, disk=plan.disk.target):
             try:
                 made = self._make(plan, domain.host.pools)
@@ -229,12 +225,12 @@ class QemuMethod(DiskMethod):
             )
 
     def _make(self, plan: DiskPlan, pools: Pools) -> VolumeInfo:
-        volume, base, source = plan.record.volumes[0], plan.notes['base'], plan.disk.source
+        volume, base, source = plan.record.volumes[0], plan.notes['base'], plan.disk.active
         return pools.create_overlay(
             volume.path,
             None if base else volume.capacity,
             backing_path=base,
-            backing_format=(source.format or 'raw') if base and source else None,
+            backing_format=(source.format or 'raw') if base else None,
             like=pools.volume(base) if base else None,
         )
 

@@ -66,8 +66,7 @@ def overlaid(disk: Disk, path: str, *, live: bool) -> str:
         live: of a running domain, whose XML shows the backing chain; a shut-off domain's does not.
     """
     element = parse(settled(disk.xml), 'disk XML')
-    top = disk.source
-    assert top is not None
+    top = disk.active
     below = element.find('backingStore')
     if below is not None:
         element.remove(below)

@@ -81,6 +81,17 @@ class Disk:
         """The active layer; None for an empty drive."""
         return self.chain[0] if self.chain else None
 
+    @property
+    def active(self) -> Source:
+        """The active layer of a drive that is known not to be empty.
+
+        Raises:
+            DiskSnapError: if it is empty all the same.
+        """
+        if not self.chain:
+            raise DiskSnapError('Failed to look at the disk', disk=self.target, why='the drive is empty')
+        return self.chain[0]
+
     def layer(self, wanted: str) -> int | None:
         """Position in the chain of a path or of libvirt's ``vda[1]``; None if it is not there."""
         for position, source in enumerate(self.chain):

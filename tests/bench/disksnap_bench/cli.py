@@ -56,7 +56,7 @@ CASES = [
     ),
     Case(
         '4 disks',
-        [GuestSpec('four', disks=[DiskSpec() for _ in range(4)])],
+        [GuestSpec('four', disks=[DiskSpec()] * 4)],
         [COLLECTION, VIRSH, PLAYBOOK, FLOOR],
         [Aim(VIRSH, 0.80), Aim(FLOOR, 1.2), Aim(PLAYBOOK, 0.1)],
     ),

@@ -169,7 +169,7 @@ class Daemon:
         started = processes.start_time(pid)
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while processes.start_time(pid) == started is not None:
+        while started is not None and processes.start_time(pid) == started:
             if time.monotonic() > deadline:
                 raise LabError('libvirtd is still there 10 s after SIGKILL')
             time.sleep(0.005)

@@ -36,7 +36,8 @@ def identity(pid: int) -> dict[str, Any]:
 
 def alive(recorded: dict[str, Any]) -> bool:
     """Whether the process written down is still that process."""
-    return recorded.get('boot') == boot_id() and start_time(recorded['pid']) == recorded['start'] is not None
+    started = recorded['start']
+    return recorded.get('boot') == boot_id() and started is not None and start_time(recorded['pid']) == started
 
 
 def _comm(pid: int) -> str:

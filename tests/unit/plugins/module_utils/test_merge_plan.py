@@ -101,7 +101,7 @@ class Pools:
     def all_volumes(self) -> list[VolumeInfo]:
         return [volume for path in self.backing if (volume := self.volume(path)) is not None]
 
-    def in_directory(self, _directory: str, *, make: bool = True) -> Any:
+    def find(self, _directory: str) -> Any:
         return self, None
 
     def info(self) -> list[int]:

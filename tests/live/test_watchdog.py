@@ -365,9 +365,15 @@ def test_a_guest_destroyed_while_frozen_is_let_go(guest: Guests, run_module: Run
 
 def test_an_agent_killed_while_frozen(web: Guest, run_module: Runner) -> None:
     """Its successor knows that the guest is frozen and thaws it."""
-    run_module('storage_quiesce', {**TASK, 'max_frozen': 3})
+    before = web.exec('pidof', 'qemu-ga').out
+    web.agent_command('guest-exec', path='sh', arg=['-c', 'sleep 8; killall -9 qemu-ga'])
+    run_module('storage_quiesce', {**TASK, 'max_frozen': 12})
 
     for_good(web)
+
+    assert web.exec('pidof', 'qemu-ga').out != before
+    [domain] = run_module('storage_quiesce', {'name': 'web', 'state': 'thawed'})['domains']
+    assert domain['thawed_by'] == 'watchdog'
 
 
 def test_two_runs_at_once_do_not_meet(web: Guest, run_module: Runner) -> None:

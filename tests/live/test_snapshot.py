@@ -209,6 +209,20 @@ def test_freezes_only_the_mountpoints_named(web: Guest, run_module: Runner) -> N
     assert not frozen(web)
 
 
+def test_a_freeze_of_fewer_file_systems_than_named_is_thawed_and_told(web: Guest, run_module: Runner) -> None:
+    """The agent freezes the one and passes over the other without a word."""
+    task = {'name': 'web', 'snapshot_name': 's1', 'mountpoints': ['/mnt/vda', '/srv/none']}
+
+    result = run_module('disk_snapshot', task)
+
+    assert result['domains'][0]['consistency'] == 'crash'
+    [warning] = result['warnings']
+    assert '/srv/none' in warning
+    assert 'crash-consistent' in warning
+    assert not frozen(web)
+    web.wait_acked(1)
+
+
 def test_presync_can_be_switched_off(web: Guest, run_module: Runner) -> None:
     result = run_module('disk_snapshot', {'name': 'web', 'snapshot_name': 's1', 'presync': False})
 

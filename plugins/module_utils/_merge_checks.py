@@ -88,10 +88,9 @@ def _check_offline(reading: Reading, merge: DiskMerge, options: MergeOptions) ->
 
 def _refuse_shared(reading: Reading, merge: DiskMerge, users: _chain.Users) -> None:
     """A commit writes to the base and makes all above it worthless to anyone who is not on top of this chain."""
-    assert merge.base is not None
     pools = reading.domain.host.pools
     ours = {pools.canonical(key) for key in [*reading.keys, *(reading.record.files if reading.record else [])]}
-    for key in [*merge.layers, merge.base.key]:
+    for key in [*merge.layers, merge.receiver.key]:
         others = users.domains_on(key) - {reading.domain.name}
         if others:
             raise _shared(reading, key, f'the domain {", ".join(sorted(others))} stands on it too')
@@ -128,9 +127,8 @@ def _stands_on(reading: Reading, disk: Disk, key: str) -> bool:
 
 def _refuse_small_device(reading: Reading, merge: DiskMerge) -> None:
     """QEMU grows a base image that is smaller than the overlay, but not a block device."""
-    assert merge.base is not None
-    path = merge.base.path
-    if path is None or not path.startswith('/dev/') or merge.base.format not in (None, 'raw'):
+    path = merge.receiver.path
+    if path is None or not path.startswith('/dev/') or merge.receiver.format not in (None, 'raw'):
         return
     base, top = _device_size(reading, path), _capacity(reading, merge)
     if base is not None and top is not None and base < top:

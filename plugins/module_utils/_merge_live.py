@@ -31,6 +31,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work impor
 
 # seconds of libvirt errors in a row before a merge is given up
 PATIENCE = 20.0
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 
 
 class LiveWork(Work):
@@ -45,20 +46,20 @@ class LiveWork(Work):
 
     def _start(self) -> None:
         merge, handle = self.merge, self.domain.handle
-        base = self._name(merge.base.key, merge.base.index) if merge.base else None
         if merge.direction == COMMIT:
-            assert base is not None
-            top = self._name(merge.top.key, merge.top.index)
+            base = self._name(merge.receiver)
+            top = self._name(merge.top)
             _blockjob.start_commit(
                 handle, merge.target, base=base, top=top, active=merge.active, bandwidth=self.options.bandwidth
             )
         else:
-            _blockjob.start_pull(handle, merge.target, base=base, bandwidth=self.options.bandwidth)
+            left = self._name(merge.base) if merge.base else None
+            _blockjob.start_pull(handle, merge.target, base=left, bandwidth=self.options.bandwidth)
         self._may_leave = True
 
-    def _name(self, key: str, index: int | None) -> str:
+    def _name(self, layer: Source) -> str:
         """A layer as libvirt takes it: by index where it shows one, which holds for network layers too."""
-        return key if index is None else f'{self.merge.target}[{index}]'
+        return layer.key if layer.index is None else f'{self.merge.target}[{layer.index}]'
 
     def _take_over(self) -> None:
         with contextlib.suppress(DiskSnapError):  # it may be about to end

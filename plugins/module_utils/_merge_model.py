@@ -176,10 +176,16 @@ class DiskMerge:
     snapshots: list[str] = field(default_factory=list)
 
     @property
+    def receiver(self) -> Source:
+        """The base of a commit, which always has one."""
+        if self.base is None:
+            raise ValueError('this merge leaves no base')
+        return self.base
+
+    @property
     def effect(self) -> Merge:
         """The merge as texts and records see it."""
-        heir = self.base if self.direction == COMMIT else self.top
-        assert heir is not None
+        heir = self.receiver if self.direction == COMMIT else self.top
         return Merge(self.target, self.direction, frozenset([*self.layers, *self.names]), heir)
 
     @property

@@ -37,26 +37,13 @@ def commands(merge: DiskMerge, bandwidth: int) -> list[list[str]]:
     top, base = merge.top, merge.base
     top_path = top.path or ''
     if merge.direction == COMMIT:
-        assert base is not None
-        base_path = base.path or ''
+        base_path = merge.receiver.path or ''
         rate = ['-r', str(bandwidth)] if bandwidth else []
         calls = [['commit', '-q', '-f', top.format or 'qcow2', '-d', *rate, '-b', base_path, top_path]]
         if merge.child is not None:
-            child = merge.child
-            calls.append(
-                [
-                    'rebase',
-                    '-q',
-                    '-u',
-                    '-f',
-                    child.format or 'qcow2',
-                    '-F',
-                    base.format or 'raw',
-                    '-b',
-                    base_path,
-                    child.path or '',
-                ]
-            )
+            child, base_format = merge.child, merge.receiver.format or 'raw'
+            new_base = ['-F', base_format, '-b', base_path]
+            calls.append(['rebase', '-q', '-u', '-f', child.format or 'qcow2', *new_base, child.path or ''])
         return calls
     backing = ['-b', NO_BASE] if base is None else ['-F', base.format or 'raw', '-b', base.path or '']
     return [['rebase', '-q', '-f', top.format or 'qcow2', *backing, top_path]]
@@ -97,8 +84,7 @@ class OfflineWork(Work):
         raise self.problem('a block job was found, but the domain is shut off', 'Run the task again.')
 
     def _watch(self) -> None:
-        assert self._process is not None
-        status = self._process.poll()
+        status = None if self._process is None else self._process.poll()
         if status is None:
             return
         if self._stopping and (status != 0 or self._left):

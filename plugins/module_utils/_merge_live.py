@@ -28,10 +28,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work impor
     WORKING,
     Work,
 )
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 
 # seconds of libvirt errors in a row before a merge is given up
 PATIENCE = 20.0
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 
 
 class LiveWork(Work):

@@ -137,7 +137,7 @@ def _freeze(held: t.Sequence[Held], quiesce: Quiesce, terms: Terms, policy: str,
             if one.guest.error is None:
                 one.record = QuiesceRecord(_journal.FREEZING, token, '', max_frozen=terms.max_frozen)
                 one.journal.quiesce = one.record
-                _journal.store(one.domain.handle, one.journal)
+                _journal.store_quiesce(one.domain.handle, one.record)
         quiesce.freeze(guests, adopt=True)
         _insist(guests, policy)
         for one in held:
@@ -178,13 +178,13 @@ def _record(one: Held, watchdog: Watchdog) -> None:
         watchdog.pid,
         watchdog.start,
     )
-    _journal.store(one.domain.handle, one.journal)
+    _journal.store_quiesce(one.domain.handle, record)
 
 
 def _forget(one: Held) -> None:
     if one.journal.quiesce is not None:
         one.journal.quiesce = None
-        _journal.store(one.domain.handle, one.journal)
+        _journal.store_quiesce(one.domain.handle, None)
     one.record = QuiesceRecord(_journal.THAWED, '', '')
 
 
@@ -289,7 +289,5 @@ def _conclude(one: Held, record: QuiesceRecord | None, count: int, ended_ns: int
             f'{who.get(record.thawed_by or "", "itself or someone else")}: '
             'what was taken in between is not file-system consistent.'
         )
-    one.journal = _journal.load(one.domain.handle)
-    one.journal.quiesce = None
-    _journal.store(one.domain.handle, one.journal)
+    _journal.store_quiesce(one.domain.handle, None)
     dismiss(record.watchdog_pid, record.watchdog_start)

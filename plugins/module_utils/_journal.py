@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime
 import time
 import typing as t
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import affected, explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree, libvirt
@@ -22,6 +22,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import
 
 NAMESPACE = 'urn:disksnap:libvirt:journal:1'
 PREFIX = 'disksnap'
+QUIESCE_NAMESPACE = 'urn:disksnap:libvirt:quiesce:1'
+QUIESCE_PREFIX = 'disksnap-quiesce'
 
 # The states of a snapshot. Each is written before the act that it names.
 PREPARING = 'preparing'  # volumes may exist, no domain uses them.  Died here: delete them, forget the entry.
@@ -296,14 +298,40 @@ def from_xml(text: str) -> Journal:
 
 
 def load(domain: t.Any) -> Journal:
-    """The journal of a domain; an empty one where there is none.
+    """What is recorded of a domain, its freeze included; an empty journal where there is nothing.
 
     Raises:
         DiskSnapError: if libvirt fails or the journal was damaged.
     """
-    flags = libvirt.VIR_DOMAIN_AFFECT_CURRENT
+    journal = _get(domain, NAMESPACE)
+    journal.quiesce = _get(domain, QUIESCE_NAMESPACE).quiesce
+    return journal
+
+
+def store(domain: t.Any, journal: Journal) -> None:
+    """Write snapshots and merges to the live and the persistent definition; none remove the element.
+
+    Raises:
+        DiskSnapError: if libvirt fails.
+    """
+    _put(domain, NAMESPACE, PREFIX, replace(journal, quiesce=None))
+
+
+def store_quiesce(domain: t.Any, record: QuiesceRecord | None) -> None:
+    """Write the record of a freeze, or remove it.
+
+    It is an element of its own, since the watchdog writes it at a moment of its own, and must not overwrite what a
+    task says of snapshots at that moment.
+
+    Raises:
+        DiskSnapError: if libvirt fails.
+    """
+    _put(domain, QUIESCE_NAMESPACE, QUIESCE_PREFIX, Journal(quiesce=record))
+
+
+def _get(domain: t.Any, namespace: str) -> Journal:
     try:
-        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, flags)
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, libvirt.VIR_DOMAIN_AFFECT_CURRENT)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             return Journal()
@@ -320,21 +348,16 @@ def load(domain: t.Any) -> Journal:
             'Failed to read the journal',
             domain=domain.name(),
             why=str(error),
-            hint=f'It is the element of namespace {NAMESPACE} in the <metadata> of the domain; correct or remove it '
+            hint=f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it '
             'with virsh metadata.',
         ) from error
 
 
-def store(domain: t.Any, journal: Journal) -> None:
-    """Write the journal to the live and the persistent definition; an empty one removes it.
-
-    Raises:
-        DiskSnapError: if libvirt fails.
-    """
+def _put(domain: t.Any, namespace: str, prefix: str, journal: Journal) -> None:
     text = None if journal.empty else to_xml(journal)
     with explained('Failed to write the journal', domain=domain.name()):
         try:
-            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, affected(domain))
+            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, prefix, namespace, affected(domain))
         except libvirt.libvirtError as error:
             if text is not None or error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
                 raise

@@ -352,7 +352,7 @@ class _Duty:
         if self._token is None:
             return
         with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
-            journal = _journal.load(domain)
-            if journal.quiesce is not None and journal.quiesce.token == self._token:
-                _journal.end_quiesce(journal.quiesce, 'watchdog')
-                _journal.store(domain, journal)
+            quiesce = _journal.load(domain).quiesce
+            if quiesce is not None and quiesce.token == self._token:
+                _journal.end_quiesce(quiesce, 'watchdog')
+                _journal.store_quiesce(domain, quiesce)

@@ -31,7 +31,7 @@ COLLECTIONS = ROOT / '.build' / 'collections'
 MODULES = COLLECTIONS / 'ansible_collections' / 'disksnap' / 'libvirt' / 'plugins' / 'modules'
 # in the environment of all modules that these tests run, so that their watchdogs can be told from others
 _MARK = f'DISKSNAP_TESTS={os.getpid()}'.encode()
-JOURNAL = 'urn:disksnap:libvirt:journal:1'
+JOURNALS = ('urn:disksnap:libvirt:journal:1', 'urn:disksnap:libvirt:quiesce:1')
 
 
 class Failed(AssertionError):
@@ -226,14 +226,15 @@ def chain(guest: Guest, target: str, *, inactive: bool = False) -> list[str]:
 
 
 def journal(guest: Guest) -> str | None:
-    """The collection's element in the domain's metadata, as text; None where there is none."""
-    try:
-        text = guest.domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, JOURNAL, 0)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-            raise
-        return None
-    return str(text)
+    """The collection's elements in the domain's metadata, as text; None where there is none."""
+    found = []
+    for namespace in JOURNALS:
+        try:
+            found.append(guest.domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, 0))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+                raise
+    return '\n'.join(found) or None
 
 
 def frozen(guest: Guest) -> bool:
@@ -350,7 +351,8 @@ def _forget_journal(guest: Guest) -> None:
     flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if guest.domain.isPersistent() else 0
     if guest.domain.isActive():
         flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-    guest.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, None, 'disksnap', JOURNAL, flags)
+    for namespace in JOURNALS:
+        guest.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, None, 'disksnap', namespace, flags)
 
 
 def copy_out(source: str | Path, format_: str, to: Path) -> Path:

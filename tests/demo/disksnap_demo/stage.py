@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from disksnap_lab import Lab, LabError
 from disksnap_lab.paths import make_root
@@ -42,6 +43,19 @@ def stage() -> Iterator[Lab]:
             os.ftruncate(note, 0)
     finally:
         os.close(note)
+
+
+def left_running(lab: Lab) -> list[str]:
+    """Command lines that name a path of the lab."""
+    commands = [_command(path) for path in Path('/proc').glob('[0-9]*/cmdline')]
+    return [command for command in commands if str(lab.paths.base) in command]
+
+
+def _command(path: Path) -> str:
+    try:
+        return path.read_bytes().replace(b'\0', b' ').decode(errors='replace')
+    except OSError:
+        return ''  # it has ended meanwhile
 
 
 def _claim(lab: Lab, note: int) -> None:

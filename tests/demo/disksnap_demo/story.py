@@ -19,7 +19,7 @@ from . import guests as cast
 from .ledger import Ledger
 from .play import LOG, ROOT, play
 from .proof import Proof, final, prove
-from .stage import stage
+from .stage import left_running, stage
 from .table import table
 
 SNAPSHOT = 'demo'
@@ -34,7 +34,9 @@ def main() -> int:
         ledger.heading('Starting a private libvirtd (the first time, the kernel and disks of its guests are made too)')
         with stage() as lab:
             lines = _tell(lab, ledger)
-        ledger.heading('The lab is down; nothing is left running')
+            ledger.heading('Taking the lab down')
+        left = left_running(lab)
+        ledger.claim('nothing is left running, and no file', not left and not lab.paths.base.exists(), '; '.join(left))
     except (LabError, libvirt.libvirtError, subprocess.SubprocessError) as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1

@@ -17,8 +17,10 @@ from disksnap_lab import Lab
 
 @pytest.fixture(scope='session')
 def lab() -> Iterator[Lab]:
-    """A private libvirtd; DISKSNAP_TEST_LAB names it, so that two runs of the tests do not meet."""
-    lab = Lab(os.environ.get('DISKSNAP_TEST_LAB', 'live'))
+    """A private libvirtd for each worker; DISKSNAP_TEST_LAB names it, so that two runs of the tests do not meet."""
+    name = os.environ.get('DISKSNAP_TEST_LAB', 'live')
+    worker = os.environ.get('PYTEST_XDIST_WORKER')
+    lab = Lab(f'{name}-{worker}' if worker else name)
     lab.down()
     with lab:
         yield lab

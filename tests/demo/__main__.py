@@ -13,7 +13,7 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / 'lab'))
 
-from disksnap_demo.story import main  # noqa: E402
+from disksnap_demo.story import main  # type: ignore[import-not-found]  # noqa: E402
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / 'lab'))
 
-from disksnap_bench.cli import main  # noqa: E402  # the path comes first
+from disksnap_bench.cli import main  # type: ignore[import-not-found]  # noqa: E402
 
 if __name__ == '__main__':
     sys.exit(main())

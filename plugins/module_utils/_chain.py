@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import typing as t
 from dataclasses import replace
@@ -37,15 +38,22 @@ def whole(disk: Disk, pools: Pools, domain: str) -> Disk:
     Raises:
         DiskSnapError: if a backing file is missing or the chain has a loop.
     """
+    layers: list[Source] = []
+    _follow(disk, pools, domain, layers)
+    return replace(disk, chain=tuple(layers), complete=True)
+
+
+def _follow(disk: Disk, pools: Pools, domain: str, layers: list[Source]) -> None:
+    """Append the layers of a disk; where one of them cannot be read, those above it are there all the same."""
+    layers += disk.chain
     if disk.complete or disk.source is None:
-        return disk
-    layers = list(disk.chain)
+        return
     seen = {layer.key for layer in layers}
     while len(layers) < MAX_DEPTH:
         path = local_path(layers[-1], pools)
         backing = _backing_of(path, pools, disk, domain) if path else None
         if backing is None:
-            return replace(disk, chain=tuple(layers), complete=True)
+            return
         if backing.key in seen:
             raise DiskSnapError(
                 'Failed to follow the backing chain', domain=domain, disk=disk.target, why=f'{backing.key} backs itself'
@@ -85,12 +93,17 @@ def _backing_of(path: str, pools: Pools, disk: Disk, domain: str) -> Source | No
 
 
 class Users:
-    """Which domains and which images of this host stand on an image: read once per module run."""
+    """Which domains and which images of this host stand on an image: read once per module run.
+
+    ``unknown`` are the domains that may stand on more than they show, each with the reason: one of their images cannot
+    be read, or libvirt does not tell their definition.
+    """
 
     def __init__(self, connection: t.Any, pools: Pools) -> None:
         self._pools = pools
         self._domains: dict[str, set[str]] = {}
         self._images: dict[str, set[str]] = {}
+        self.unknown: dict[str, str] = {}
         with explained('Failed to list the domains of the host'):
             domains = connection.listAllDomains(0)
         for domain in domains:
@@ -100,28 +113,38 @@ class Users:
                 self._images.setdefault(pools.canonical(volume.backing_path), set()).add(volume.path)
 
     def _add_domain(self, domain: t.Any) -> None:
-        try:
-            texts = [xml_of(domain)]
-            if domain.isActive() and domain.isPersistent():
-                texts.append(xml_of(domain, inactive=True))
-            name = domain.name()
-        except (DiskSnapError, libvirt.libvirtError):
-            return  # the domain went away since it was listed
-        for text in texts:
-            for disk in read_domain(text).disks:
-                self._add_disk(disk, name)
+        name = domain.name()
+        for _again in range(2):  # the first look may fall into another task's change of this domain
+            try:
+                reasons = [reason for disk in _disks_of(domain) if (reason := self._add_disk(disk, name))]
+            except DiskSnapError as error:
+                if error.code == libvirt.VIR_ERR_NO_DOMAIN:
+                    return  # the domain went away since it was listed
+                reasons = [error.why or str(error)]
+            if not reasons:
+                return
+        self.unknown[name] = '; '.join(dict.fromkeys(reasons))
 
-    def _add_disk(self, disk: Disk, name: str) -> None:
+    def _add_disk(self, disk: Disk, name: str) -> str | None:
+        """Note all layers that can be seen; why there may be more, or None."""
+        layers: list[Source] = []
+        reason = None
         try:
-            layers: t.Sequence[Source] = whole(disk, self._pools, name).chain
-        except DiskSnapError:
-            layers = disk.chain  # another domain's broken disk: what its XML says is all there is to know
+            _follow(disk, self._pools, name, layers)
+        except DiskSnapError as error:
+            last = layers[-1]
+            if last.format != 'raw':  # a raw image stands on nothing, there or not
+                reason = f'disk {disk.target}: {error.why or error}'
+                if last.path:
+                    with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
+                        self._pools.refresh(last.path)
         for layer in layers:
             try:
                 key = local_path(layer, self._pools) or layer.key
             except DiskSnapError:
                 key = layer.key
             self._domains.setdefault(self._pools.canonical(key), set()).add(name)
+        return reason
 
     def domains_on(self, path: str) -> set[str]:
         """Names of the domains whose disks, live or at their next start, include this image."""
@@ -130,3 +153,15 @@ class Users:
     def images_on(self, path: str) -> set[str]:
         """Paths of the images that have this one as backing file, as far as the active pools show them."""
         return set(self._images.get(self._pools.canonical(path), ()))
+
+
+def _disks_of(domain: t.Any) -> list[Disk]:
+    """The disks of now, and those of the next start that begin with another layer."""
+    disks = list(read_domain(xml_of(domain)).disks)
+    with explained('Failed to read the state of the domain'):
+        both = domain.isActive() and domain.isPersistent()
+    if both:
+        known = {layer.key for disk in disks if disk.complete for layer in disk.chain[:1]}
+        lasting = read_domain(xml_of(domain, inactive=True)).disks
+        disks += [disk for disk in lasting if disk.source is not None and disk.source.key not in known]
+    return disks

@@ -112,7 +112,7 @@ def _predicted(disk: DiskMerge, users: _chain.Users | None, domain: Domain, fini
         pools, ours = domain.host.pools, {*disk.chain_before}
         removed = [
             path for path in removed
-            if not users.domains_on(path) - {domain.name}
+            if not users.unknown and not users.domains_on(path) - {domain.name}
             and not {pools.canonical(image) for image in users.images_on(path)} - {pools.canonical(key) for key in ours}
         ]  # fmt: skip
     return MergeResult(

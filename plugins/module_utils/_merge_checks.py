@@ -100,6 +100,13 @@ def _refuse_shared(reading: Reading, merge: DiskMerge, users: _chain.Users) -> N
         disks = [disk.target for disk in _other_disks(reading) if _stands_on(reading, disk, key)]
         if disks:
             raise _shared(reading, key, f'the disk {", ".join(disks)} of the same domain stands on it too')
+    unknown = {name: why for name, why in users.unknown.items() if name != reading.domain.name}
+    if unknown:
+        each = '; '.join(f'{name} ({why})' for name, why in sorted(unknown.items()))
+        raise reading.error(
+            f'a commit might spoil {merge.receiver.key} for domains whose images cannot all be read: {each}',
+            'Put the missing images back, correct these domains or undefine them. Nothing was changed.',
+        )
 
 
 def _shared(reading: Reading, key: str, why: str) -> DiskSnapError:

@@ -29,6 +29,10 @@ def removable(paths: t.Sequence[str], users: _chain.Users, pools: Pools) -> tupl
         paths: from top to bottom of the chain: one that goes no longer counts as a user of the one below.
         users: read after the merge.
         pools: for one spelling of paths.
+
+    Returns:
+        The files that can go, and those that stay with their users; a file without a name of a user stays since there
+        are domains of which it is not known what they use.
     """
     free: list[str] = []
     kept: dict[str, list[str]] = {}
@@ -38,6 +42,8 @@ def removable(paths: t.Sequence[str], users: _chain.Users, pools: Pools) -> tupl
         who = sorted(users.domains_on(path)) + sorted(images)
         if who:
             kept[path] = who
+        elif users.unknown:
+            kept[path] = []
         else:
             free.append(path)
     return free, kept
@@ -73,7 +79,8 @@ def _delete(work: Work, paths: t.Sequence[str], users: _chain.Users, pools: Pool
     free, kept = removable(paths, users, pools)
     place = f'Domain {work.domain.name}, disk {work.merge.target}'
     for path, who in kept.items():
-        work.warnings.append(f'{place}: {path} is not deleted, as it is still used by {", ".join(who)}.')
+        why = f'it is still used by {", ".join(who)}' if who else _perhaps_used(users)
+        work.warnings.append(f'{place}: {path} is not deleted, as {why}.')
     for path in _files(work):
         if path not in paths and work.domain.host.local and os.path.lexists(path):
             work.warnings.append(f'{place}: {path} is no longer used, and not deleted, as no storage pool can see it.')
@@ -83,6 +90,11 @@ def _delete(work: Work, paths: t.Sequence[str], users: _chain.Users, pools: Pool
                 work.removed.append(path)
         except (DiskSnapError, libvirt.libvirtError) as error:
             work.warnings.append(f'{place}: {path} is no longer used, but could not be deleted: {error}')
+
+
+def _perhaps_used(users: _chain.Users) -> str:
+    each = '; '.join(f'{name} ({why})' for name, why in sorted(users.unknown.items()))
+    return f'it is not known whether one of these domains uses it: {each}'
 
 
 def _settle_journal(work: Work, pools: Pools) -> None:

@@ -101,6 +101,8 @@ class Pools:
     def all_volumes(self) -> list[VolumeInfo]:
         return [volume for path in self.backing if (volume := self.volume(path)) is not None]
 
+    def refresh(self, _path: str) -> None: ...
+
     def find(self, _directory: str) -> Any:
         return self, None
 
@@ -288,6 +290,43 @@ def test_commit_refuses_what_another_domain_stands_on(shared: str) -> None:
     plan(running(), MergeSpec('vda', TOP, BASE), MergeOptions(PULL), others=[other])
 
 
+def other(name: str, layers: list[str], **options: Any) -> Handle:
+    handle = Handle(domain_xml(layers, closed=False, name=name), state=5, **options)
+    handle.name = lambda: name  # type: ignore[method-assign]
+    return handle
+
+
+@pytest.mark.usefixtures('journal')
+def test_commit_refuses_while_another_domain_cannot_be_followed() -> None:
+    with pytest.raises(DiskSnapError, match=r'twin \(disk vda: /i/gone is not there'):
+        plan(running(), MergeSpec('vda', TOP), others=[other('twin', ['/i/gone'])])
+    plan(running(), MergeSpec('vda', TOP), MergeOptions(PULL), others=[other('twin', ['/i/gone'])])
+
+
+@pytest.mark.usefixtures('journal')
+def test_a_missing_raw_image_stands_on_nothing() -> None:
+    twin = other('twin', ['/i/gone'])
+    twin.xml = twin.inactive = twin.xml.replace('type="qcow2"', 'type="raw"')
+    assert plan(running(), MergeSpec('vda', TOP), others=[twin]).todo == START
+
+
+@pytest.mark.usefixtures('journal')
+@pytest.mark.parametrize(('code', 'harmless'), [('VIR_ERR_NO_DOMAIN', True), ('VIR_ERR_RPC', False)])
+def test_only_a_domain_that_has_gone_uses_nothing(code: str, harmless: bool) -> None:
+    def fail(_flags: int = 0) -> str:
+        error = libvirt.libvirtError('no')
+        error.err = (getattr(libvirt, code), 0, 'no answer', 0, '', None, None, 0, 0)
+        raise error
+
+    twin = other('twin', [BASE])
+    twin.XMLDesc = fail  # type: ignore[method-assign]
+    if harmless:
+        assert plan(running(), MergeSpec('vda', TOP), others=[twin]).todo == START
+    else:
+        with pytest.raises(DiskSnapError, match=r'twin \(no answer'):
+            plan(running(), MergeSpec('vda', TOP), others=[twin])
+
+
 @pytest.mark.usefixtures('journal')
 @pytest.mark.parametrize('backing', [MID, BASE, '/link/base'])
 def test_commit_refuses_what_another_image_stands_on(backing: str) -> None:
@@ -346,3 +385,5 @@ def test_only_what_nothing_uses_goes() -> None:
     pools = Pools({TOP: MID, MID: BASE, BASE: None})
     users = _chain.Users(Connection([]), pools)  # type: ignore[arg-type]
     assert removable([TOP, MID, BASE], users, pools) == ([TOP, MID, BASE], {})  # type: ignore[arg-type]
+    broken = _chain.Users(Connection([other('twin', ['/i/gone'])]), pools)  # type: ignore[arg-type]
+    assert removable([TOP, MID], broken, pools) == ([], {TOP: [], MID: [TOP]})  # type: ignore[arg-type]

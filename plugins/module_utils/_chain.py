@@ -14,8 +14,14 @@ from dataclasses import replace
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source, read_domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import (
+    Disk,
+    Source,
+    find_disk,
+    read_domain,
+)
 
 # longer than any chain that QEMU opens (libvirt stops at 200: VIR_STORAGE_SOURCE MAX depth)
 MAX_DEPTH = 200
@@ -66,6 +72,28 @@ def _follow(disk: Disk, pools: Pools, domain: str, layers: list[Source]) -> None
         disk=disk.target,
         why=f'it is deeper than {MAX_DEPTH} layers',
     )
+
+
+def find(disks: t.Sequence[Disk], wanted: str, domain: Domain) -> Disk:
+    """The one disk that ``wanted`` names, be it by a layer that only the storage tells.
+
+    Raises:
+        DiskSnapError: if there is none, or more than one.
+    """
+    try:
+        return find_disk(disks, wanted, domain.name)
+    except DiskSnapError:
+        if not wanted.startswith('/') or all(disk.complete for disk in disks):
+            raise
+    target = find_disk([_seen(disk, domain) for disk in disks], wanted, domain.name).target
+    return next(disk for disk in disks if disk.target == target)
+
+
+def _seen(disk: Disk, domain: Domain) -> Disk:
+    layers: list[Source] = []
+    with contextlib.suppress(DiskSnapError):  # it is not the one that is looked for, or cannot be found
+        _follow(disk, domain.host.pools, domain.name, layers)
+    return replace(disk, chain=tuple(layers))
 
 
 def _backing_of(path: str, pools: Pools, disk: Disk, domain: str) -> Source | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
@@ -21,7 +21,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_plan import Reading, read
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, find_disk, left_out_reason
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, left_out_reason
 
 WHAT = 'Failed to select what to merge'
 
@@ -44,7 +44,7 @@ def named_disks(domain: Domain, request: Request) -> list[Disk]:
     disks = domain.read().disks
     if request.disks is None:
         return [disk for disk in disks if left_out_reason(disk) is None]
-    return [find_disk(disks, entry['target'], domain.name) for entry in request.disks]
+    return [_chain.find(disks, entry['target'], domain) for entry in request.disks]
 
 
 # -- by the name of a snapshot ----------------------------------------------------------------------------------

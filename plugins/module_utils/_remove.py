@@ -10,7 +10,7 @@ import contextlib
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
@@ -19,7 +19,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import Dom
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_taken, settle
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import find_disk
 
 
 @dataclass
@@ -99,7 +98,7 @@ def _plan(domain: Domain, request: Request, snapshot_name: str) -> Removal:
 
 def _confirm(domain: Domain, request: Request, record: SnapshotRecord) -> None:
     disks = domain.read().disks
-    named = {find_disk(disks, entry['target'], domain.name).target for entry in request.disks or ()}
+    named = {_chain.find(disks, entry['target'], domain).target for entry in request.disks or ()}
     recorded = {disk.target for disk in record.disks}
     if named != recorded:
         raise DiskSnapError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
@@ -16,7 +17,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import (
     Disk,
-    find_disk,
     left_out_reason,
     refusal_reason,
 )
@@ -62,7 +62,7 @@ def select(domain: Domain, request: Request, default_method: str) -> Selection:
             chosen.append((disk, Method(default_method)))
     else:
         for entry in request.disks:
-            disk = find_disk(disks, entry['target'], domain.name)
+            disk = _chain.find(disks, entry['target'], domain)
             _refuse(disk, domain)
             chosen.append((disk, from_options(entry, default_method)))
         _refuse_twice([disk for disk, _method in chosen], domain)

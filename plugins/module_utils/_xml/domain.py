@@ -219,17 +219,18 @@ def read_domain(xml: str) -> DomainXml:
 
 
 def find_disk(disks: t.Sequence[Disk], wanted: str, domain: str) -> Disk:
-    """The one disk that ``wanted`` names: its target, its source (path), or its alias.
+    """The one disk that ``wanted`` names: its target, its source (path), a layer below that, or its alias.
 
     Raises:
         DiskSnapError: if there is none, or more than one.
     """
     for of in (
-        lambda disk: disk.target,
-        lambda disk: disk.source.key if disk.source else None,
-        lambda disk: disk.alias,
+        lambda disk: [disk.target],
+        lambda disk: [layer.key for layer in disk.chain[:1]],
+        lambda disk: [layer.key for layer in disk.chain[1:]],  # what was the source before a snapshot
+        lambda disk: [disk.alias],
     ):
-        found = [disk for disk in disks if of(disk) == wanted]
+        found = [disk for disk in disks if wanted in of(disk)]
         if len(found) == 1:
             return found[0]
         if found:

@@ -203,6 +203,17 @@ def test_intermediate_pull_of_a_shut_off_domain() -> None:
     assert (merge.layers, merge.active) == ([BASE], False)
 
 
+@pytest.mark.parametrize('handle', [running(), off()], ids=['running', 'off'])
+@pytest.mark.parametrize('wanted', ['vda', TOP, MID, BASE])
+def test_disk_is_found_by_what_was_its_source_before_a_snapshot(handle: Handle, wanted: str) -> None:
+    host = Host('qemu:///system', None, Pools({TOP: MID, MID: BASE, BASE: None}))  # type: ignore[arg-type]
+    domain = Domain(host, handle, 'web', 'u')
+    disks = domain.read().disks
+    assert _chain.find(disks, wanted, domain) is disks[0]
+    with pytest.raises(DiskSnapError, match='target, source or alias'):
+        _chain.find(disks, '/i/none', domain)
+
+
 # -- what an earlier run left -------------------------------------------------------------------------------------
 
 

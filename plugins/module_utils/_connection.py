@@ -110,12 +110,12 @@ def look_up(connection: t.Any, name: str) -> t.Any:
 
 
 def state_of(domain: t.Any) -> str:
-    """``running``, ``paused`` or ``off`` (shut off or crashed); one that blocks or idles is running."""
+    """``running``, ``paused`` or ``off``; one that blocks is running, one that crashed and was preserved is paused."""
     with explained('Failed to read the state of the domain', domain=domain.name()):
-        state = domain.state()[0]
+        state, active = domain.state()[0], domain.isActive()
     if state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED, libvirt.VIR_DOMAIN_NOSTATE):
         return 'running'
-    if state in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED):
+    if state == libvirt.VIR_DOMAIN_SHUTOFF or (state == libvirt.VIR_DOMAIN_CRASHED and not active):
         return 'off'
     return 'paused'
 

@@ -11,6 +11,8 @@ there is for the storage to say. Every step that must survive a crash is written
 from __future__ import annotations
 
 import datetime
+import os
+import socket
 import time
 import typing as t
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -84,8 +86,21 @@ class FreezeRecord:
 
 
 @dataclass
+class Owner:
+    """The process that takes a snapshot: where it runs, and what tells it from any other process of that machine."""
+
+    host: str
+    boot_id: str
+    pid: int
+    start: int
+
+
+@dataclass
 class SnapshotRecord:
-    """One snapshot of one domain. ``group`` is equal for all domains that were taken together."""
+    """One snapshot of one domain. ``group`` is equal for all domains that were taken together.
+
+    ``owner`` is the run that takes it, so that another run can tell whether that one is still at it.
+    """
 
     name: str
     state: str
@@ -95,6 +110,7 @@ class SnapshotRecord:
     consistency: str = 'crash'
     freeze: FreezeRecord | None = None
     disks: list[DiskRecord] = field(default_factory=list)
+    owner: Owner | None = None
 
 
 @dataclass
@@ -130,6 +146,32 @@ def boot_id() -> str:
             return text.read().strip()
     except OSError:
         return ''
+
+
+def process_start(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); 0 if there is none.
+
+    With the pid it names a process for certain: pids are used again.
+    """
+    try:
+        with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as stat:
+            return int(stat.read().rpartition(')')[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def owner() -> Owner:
+    """This process."""
+    return Owner(socket.gethostname(), boot_id(), os.getpid(), process_start(os.getpid()))
+
+
+def age(moment: str) -> float:
+    """Seconds since a ``timestamp()``; infinite for a text that is none."""
+    try:
+        then = datetime.datetime.strptime(moment, '%Y-%m-%dT%H:%M:%S.%fZ').replace(tzinfo=datetime.timezone.utc)
+    except ValueError:
+        return float('inf')
+    return (datetime.datetime.now(datetime.timezone.utc) - then).total_seconds()
 
 
 def end_quiesce(record: QuiesceRecord, thawed_by: str, ended_ns: int | None = None) -> None:
@@ -223,7 +265,7 @@ def to_xml(journal: Journal) -> str:
 
 
 _NESTED: dict[type, dict[str, type]] = {
-    SnapshotRecord: {'freeze': FreezeRecord, 'disks': DiskRecord},
+    SnapshotRecord: {'freeze': FreezeRecord, 'disks': DiskRecord, 'owner': Owner},
     DiskRecord: {'backup_source': BackupSource, 'volumes': Volume},
 }
 _CONVERT: dict[str, t.Callable[[str], t.Any]] = {

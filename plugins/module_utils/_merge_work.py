@@ -150,7 +150,8 @@ class Work(abc.ABC):
         journal = _journal.load(self.domain.handle)
         journal.merges[self.merge.target] = self.merge.record
         for name in self.merge.snapshots:
-            if name in journal.snapshots and journal.snapshots[name].state != _journal.REMOVING:
+            # one that is half taken stays so: a crash now must not make it look as if somebody had wanted it removed
+            if name in journal.snapshots and journal.snapshots[name].state == _journal.PRESENT:
                 journal.snapshots[name].state = _journal.REMOVING
                 self._marked.append(name)
         _journal.store(self.domain.handle, journal)

@@ -6,19 +6,43 @@
 
 from __future__ import annotations
 
+import socket
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import undo
 
+# seconds after which a run on another machine, of which nothing can be known, counts as dead
+FOREIGN_RUN_AGE = 900.0
 HALF_TAKEN = (_journal.PREPARING, _journal.COMMITTING)
 
 
 def half_taken(journal: Journal) -> list[SnapshotRecord]:
     """Entries of snapshots that a run began and never finished."""
     return [record for record in journal.snapshots.values() if record.state in HALF_TAKEN]
+
+
+def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
+    """Another machine's or user's run holds no lock that we see: it must be known, or old enough, to be dead."""
+    owner = record.owner
+    if owner is None or owner == _journal.owner():
+        return
+    if owner.host == socket.gethostname():
+        dead = owner.boot_id != _journal.boot_id() or _journal.process_start(owner.pid) != owner.start
+    else:
+        dead = _journal.age(record.created_at) > FOREIGN_RUN_AGE
+    if not dead:
+        raise DiskSnapError(
+            'Failed to start',
+            domain=domain.name,
+            why=f'a run on {owner.host} (pid {owner.pid}) began to take the snapshot {record.name} '
+            f'at {record.created_at} and may still be at it',
+            hint='Nothing was changed. What it leaves, if it dies, is undone by the first run after '
+            f'{FOREIGN_RUN_AGE / 60:.0f} minutes.',
+        )
 
 
 def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
@@ -30,6 +54,9 @@ def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
     Raises:
         DiskSnapError: if something cannot be undone.
     """
+    for domain, journal in domains:
+        for record in half_taken(journal):
+            _refuse_alive(domain, record)
     warnings = []
     groups = {record.group for _domain, journal in domains for record in half_taken(journal)}
     for domain, journal in domains:

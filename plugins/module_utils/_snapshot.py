@@ -74,6 +74,7 @@ def draft(members: t.Sequence[Member], description: str | None) -> None:
                 description=description,
                 consistency='crash' if member.subject.live else 'offline',
                 disks=[one.record for _method, one in member.plans],
+                owner=_journal.owner(),
             )
 
 
@@ -244,5 +245,7 @@ def undo(domain: Domain, journal: Journal, name: str) -> None:
     with explained('Failed to undo the snapshot', domain=domain.name):
         for method in dict.fromkeys(disk.method for disk in record.disks):
             method_of(method).rollback(domain, [disk for disk in record.disks if disk.method == method])
-    del journal.snapshots[name]
-    _journal.store(domain.handle, journal)
+    now = _journal.load(domain.handle)  # merging back has changed it
+    now.snapshots.pop(name, None)
+    _journal.store(domain.handle, now)
+    journal.snapshots, journal.merges = now.snapshots, now.merges

@@ -11,6 +11,7 @@ import typing as t
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import libvirt
 import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
@@ -73,6 +74,11 @@ class FakeMethod(DiskMethod):
         return True
 
 
+class NoMetadata(libvirt.libvirtError):
+    def get_error_code(self) -> int:
+        return int(libvirt.VIR_ERR_NO_DOMAIN_METADATA)
+
+
 class FakeHandle:
     """Of virDomain, what the engine uses; it keeps the journal as libvirt would."""
 
@@ -93,6 +99,11 @@ class FakeHandle:
         self.stored = text
         states = {one.state for one in _journal.from_xml(text).snapshots.values()} if text else {'nothing'}
         LOG.append(f'journal {self._name} {",".join(sorted(states))}')
+
+    def metadata(self, _kind: int, namespace: str, _flags: int) -> str:
+        if namespace != _journal.NAMESPACE or self.stored is None:
+            raise NoMetadata('none')
+        return self.stored
 
     def suspend(self) -> None:
         LOG.append(f'suspend {self._name}')

@@ -27,7 +27,8 @@ options:
     description:
       - The disks of the domain O(name) that the task is about.
       - Without it, all disks that can be snapshotted. CD-ROMs, floppies, read-only disks and empty drives are left out
-        then; to name one of these here is an error.
+        then; to name one of these here is an error. Disks with C(snapshot='no') in the domain's XML are left out, too.
+      - Disks that no method can take (shareable, transient, pass-through, vhost-user) are left out with a warning.
       - Mutually exclusive with O(domains).
     type: list
     elements: dict

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _connection
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import DomainXml, read_domain
 
@@ -73,3 +74,16 @@ class Domain:
     def read(self) -> DomainXml:
         """The definition in force: the live one, or that of the next start where it is shut off."""
         return read_domain(_connection.xml_of(self.handle))
+
+
+def refuse_same(domains: t.Sequence[Domain]) -> None:
+    """Refuse a domain that is named twice, as by its name and by its UUID.
+
+    Raises:
+        DiskSnapError: if there is one.
+    """
+    seen = set()
+    for domain in domains:
+        if domain.uuid in seen:
+            raise DiskSnapError('Failed to read the options', domain=domain.name, why='domains names it more than once')
+        seen.add(domain.uuid)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeResult, MergeSpec
@@ -55,6 +55,7 @@ def remove(
             the task goes on with it.
     """
     domains = [host.domain(request.name) for request in requests]
+    refuse_same(domains)
     options = _merge.MergeOptions(timeout=timeout)
     with contextlib.ExitStack() as stack:
         if not check:

@@ -21,7 +21,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._ends import (
     named_disks,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, open_host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, open_host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeOptions, MergeResult
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import settle
@@ -34,7 +34,8 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     wanted, options = requests(params), _options(params)
     began = time.monotonic()
     with open_host(params['uri']) as host, contextlib.ExitStack() as stack:
-        domains = _domains(host, wanted)
+        domains = [host.domain(request.name) for request in wanted]
+        refuse_same(domains)
         if not check:
             stack.enter_context(locked(domains, wait=options.timeout))
         options = replace(options, timeout=max(0.0, options.timeout - (time.monotonic() - began)))
@@ -53,14 +54,6 @@ def _options(params: dict[str, t.Any]) -> MergeOptions:
         on_timeout=params['on_timeout'],
         wait=params['wait'],
     )
-
-
-def _domains(host: Host, wanted: t.Sequence[Request]) -> list[Domain]:
-    domains = [host.domain(request.name) for request in wanted]
-    for domain in domains:
-        if [other.uuid for other in domains].count(domain.uuid) > 1:
-            raise DiskSnapError('Failed to read the options', domain=domain.name, why='domains names it more than once')
-    return domains
 
 
 # -- merged -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import forecast
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import Subject
@@ -67,7 +67,7 @@ def take(
         DiskSnapError: nothing was changed, or all was undone; or the sentence says what is left.
     """
     domains = [host.domain(request.name) for request in requests]
-    _refuse_same(domains)
+    refuse_same(domains)
     if check:
         members = [_member(domain, request, options, check=True) for domain, request in zip(domains, requests)]
         return _outcome(members, options, check=True)
@@ -125,15 +125,6 @@ def _one_by_one(
         first.hint = f'{first.hint or ""} {len(failed) - 1} more failed: {others}'.strip()
     first.result = {**total, 'warnings': [*total['warnings'], *first.result.get('warnings', [])]}
     raise first
-
-
-def _refuse_same(domains: t.Sequence[Domain]) -> None:
-    """A name and a UUID may name one domain."""
-    seen = set()
-    for domain in domains:
-        if domain.uuid in seen:
-            raise DiskSnapError('Failed to read the options', domain=domain.name, why='domains names it more than once')
-        seen.add(domain.uuid)
 
 
 # -- planning -------------------------------------------------------------------------------------------------

@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils._ends import foretold, unsettled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeResult, MergeSpec
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_taken, settle
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import settle
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
 
@@ -27,7 +29,6 @@ class Removal:
 
     domain: Domain
     record: SnapshotRecord | None = None
-    half: bool = False
     merging: list[DiskRecord] = field(default_factory=list)
     lost: list[DiskRecord] = field(default_factory=list)
 
@@ -56,14 +57,23 @@ def remove(
     """
     domains = [host.domain(request.name) for request in requests]
     refuse_same(domains)
-    options = _merge.MergeOptions(timeout=timeout)
+    if timeout <= 0:
+        raise DiskSnapError('Failed to read the options', why=f'timeout is {timeout:g} and must be above 0')
+    began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if not check:
             stack.enter_context(locked(domains, wait=timeout))
-        removals = [_plan(domain, request, snapshot_name) for domain, request in zip(domains, requests)]
-        warnings = _warnings(removals, check=check)
-        if not check:
-            warnings += settle([(domain, _journal.load(domain.handle)) for domain in domains])
+        journals = [(domain, _journal.load(domain.handle)) for domain in domains]
+        halves = unsettled(journals)
+        if check:
+            settled = [text for domain in domains for text in foretold(domain, halves[domain.uuid])]
+        else:
+            settled = settle(journals)  # before the plan: what it undoes is nothing to merge
+        removals = [
+            _plan(domain, request, snapshot_name, halves[domain.uuid]) for domain, request in zip(domains, requests)
+        ]
+        warnings = [*settled, *_warnings(removals, check=check)]
+        options = _merge.MergeOptions(timeout=max(0.0, timeout - (time.monotonic() - began)))
         plans = _merge.plan_all([(one.domain, one.specs()) for one in removals if one.merging], options)
         if check:
             results = {plan.domain.name: _merge.predict(plan, options) for plan in plans}
@@ -73,6 +83,7 @@ def remove(
                 _forget_lost(one, snapshot_name)
     outcome = _outcome(removals, plans, results, snapshot_name)
     outcome['warnings'] = [*warnings, *outcome['warnings']]
+    outcome['changed'] |= bool(settled)
     failed = [
         (plan.domain.name, one) for plan in plans for one in results[plan.domain.name] if one.state != _merge.MERGED
     ]
@@ -81,15 +92,16 @@ def remove(
     return outcome
 
 
-def _plan(domain: Domain, request: Request, snapshot_name: str) -> Removal:
+def _plan(domain: Domain, request: Request, snapshot_name: str, halves: t.Sequence[SnapshotRecord]) -> Removal:
+    half = next((one for one in halves if one.name == snapshot_name), None)
+    if half is not None:
+        return Removal(domain, half)
     journal = _journal.load(domain.handle)
     record = journal.snapshots.get(snapshot_name)
     if record is None:
         return Removal(domain)
     if request.disks is not None:
         _confirm(domain, request, record)
-    if record in half_taken(journal):
-        return Removal(domain, record, half=True)
     removal = Removal(domain, record)
     for disk in record.disks:
         there = disk.target in journal.merges or method_of(disk.method).present(domain, disk)
@@ -114,11 +126,6 @@ def _warnings(removals: t.Sequence[Removal], *, check: bool) -> list[str]:
     verb = 'would be' if check else 'was'
     warnings = []
     for one in removals:
-        if one.half and check:
-            warnings.append(
-                f'An interrupted run has left the snapshot of the domain {one.domain.name} half taken; '
-                'it would be undone.'
-            )
         warnings += [
             f'The layer of disk {disk.target} of the domain {one.domain.name} is not in its backing chain any more; '
             f'the entry {verb} cleared, and {disk.volumes[0].path}, if it is still there, left alone.'

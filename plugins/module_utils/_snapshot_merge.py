@@ -18,10 +18,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._ends import (
     Wanted,
     by_ends,
     by_snapshot,
+    foretold,
     named_disks,
+    unsettled,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, open_host, refuse_same
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeOptions, MergeResult
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import settle
@@ -67,17 +70,33 @@ def _merge_all(
     *,
     check: bool,
 ) -> dict[str, t.Any]:
-    warnings = [] if check else settle([(domain, _journal.load(domain.handle)) for domain in domains])
-    asked = [_wanted(domain, request, params, options) for domain, request in zip(domains, wanted)]
+    journals = [(domain, _journal.load(domain.handle)) for domain in domains]
+    halves = unsettled(journals)
+    if check:
+        settled = [text for domain in domains for text in foretold(domain, halves[domain.uuid])]
+    else:
+        settled = settle(journals)
+    asked = [
+        Wanted(domain) if check and _goes(halves[domain.uuid], params) else _wanted(domain, request, params, options)
+        for domain, request in zip(domains, wanted)
+    ]
     plans = _merge.plan_all([(one.domain, one.specs) for one in asked], options)
     if check:
         results = {plan.domain.name: _merge.predict(plan, options) for plan in plans}
     else:
         results = _merge.run(plans, options)
-    warnings += [text for one in asked for text in one.warnings]
-    outcome = _outcome(plans, results, warnings)
+    outcome = _outcome(plans, results, [*settled, *(text for one in asked for text in one.warnings)])
+    outcome['changed'] |= bool(settled)
     _fail_if_unmerged(results, outcome)
     return outcome
+
+
+def _goes(halves: t.Sequence[SnapshotRecord], params: dict[str, t.Any]) -> bool:
+    """Whether what the task names goes with the half-taken snapshots, so that nothing is left to merge."""
+    if params['snapshot_name'] is not None:
+        return params['snapshot_name'] in [record.name for record in halves]
+    paths = [volume.path for record in halves for disk in record.disks for volume in disk.volumes]
+    return params['top'] in paths
 
 
 def _wanted(domain: Domain, request: Request, params: dict[str, t.Any], options: MergeOptions) -> Wanted:

@@ -69,8 +69,11 @@ def take(
     domains = [host.domain(request.name) for request in requests]
     refuse_same(domains)
     if check:
+        half = any(half_taken(_journal.load(domain.handle)) for domain in domains)
         members = [_member(domain, request, options, check=True) for domain, request in zip(domains, requests)]
-        return _outcome(members, options, check=True)
+        outcome = _outcome(members, options, check=True)
+        outcome['changed'] |= half
+        return outcome
     with locked(domains, wait=LOCK_WAIT):
         warnings = settle([(domain, _journal.load(domain.handle)) for domain in domains])
         if options.instant == 'domain':
@@ -92,6 +95,7 @@ def _run(
         raise
     outcome = _outcome(members, options, check=False)
     outcome['warnings'] = warnings + outcome['warnings']
+    outcome['changed'] |= bool(warnings)  # an earlier run's work was undone
     return outcome
 
 
@@ -100,7 +104,7 @@ def _one_by_one(
 ) -> dict[str, t.Any]:
     """Each domain a snapshot of its own: one that fails does not undo the others, and the task fails in the end."""
     total: dict[str, t.Any] = {
-        'changed': False,
+        'changed': bool(warnings),
         'domains': [],
         'warnings': warnings,
         'diff': {'before': '', 'after': ''},

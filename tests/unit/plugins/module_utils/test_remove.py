@@ -6,14 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _remove
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _remove, _snapshot_merge
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+    PREPARING,
+    PRESENT,
+    Journal,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
 pytest.importorskip('libvirt')
@@ -39,3 +46,103 @@ def remove() -> Callable[..., dict[str, Any]]:
 def test_one_domain_by_two_names(remove: Callable[..., dict[str, Any]], check: bool) -> None:
     with pytest.raises(DiskSnapError, match='more than once'):
         remove('web', '0e8a3c4a-0000-4000-8000-000000000000', check=check)
+
+
+@pytest.mark.parametrize('timeout', [0, -1])
+def test_no_time(remove: Callable[..., dict[str, Any]], timeout: float) -> None:
+    with pytest.raises(DiskSnapError, match='must be above 0'):
+        remove('web', timeout=timeout)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A journal, a lock that takes 40 seconds, and no merges: what is asked of them is noted."""
+    clock = Clock()
+    noted: dict[str, Any] = {'journal': Journal(), 'specs': [], 'order': []}
+
+    @contextlib.contextmanager
+    def locked(_domains: Any, *, wait: float) -> Iterator[None]:
+        noted['wait'] = wait
+        clock.now += 40
+        yield
+
+    def settle(pairs: Any) -> list[str]:
+        noted['order'].append('settle')
+        undone = [name for name, one in noted['journal'].snapshots.items() if one.state == PREPARING]
+        for name in undone:
+            del noted['journal'].snapshots[name]
+        return [f'{name} was undone' for name in undone]
+
+    def plan_all(wanted: Any, options: Any) -> list[Any]:
+        noted['order'].append('plan')
+        noted['specs'] += [specs for _domain, specs in wanted]
+        noted['timeout'] = options.timeout
+        return []
+
+    for module in (_remove, _snapshot_merge):
+        monkeypatch.setattr(module, 'locked', locked)
+        monkeypatch.setattr(module, 'settle', settle)
+        monkeypatch.setattr(module._merge, 'plan_all', plan_all)
+    monkeypatch.setattr(_remove, 'time', clock)
+    monkeypatch.setattr(_remove._journal, 'load', lambda _handle: noted['journal'])
+    return noted
+
+
+def half(name: str) -> SnapshotRecord:
+    return SnapshotRecord(name, PREPARING, '2026-01-01T00:00:00.000Z', 'g')
+
+
+def test_the_wait_for_the_lock_is_part_of_the_time(
+    remove: Callable[..., dict[str, Any]], world: dict[str, Any]
+) -> None:
+    assert not remove('web', timeout=60)['changed']
+    assert (world['wait'], world['timeout']) == (60, 20)
+    assert world['order'] == ['settle', 'plan']
+
+
+@pytest.mark.parametrize('name', ['nightly', 'other'])
+@pytest.mark.parametrize('check', [False, True])
+def test_undoing_what_a_run_left_is_a_change(
+    remove: Callable[..., dict[str, Any]], world: dict[str, Any], name: str, check: bool
+) -> None:
+    world['journal'].snapshots[name] = half(name)
+    result = remove('web', check=check)
+    assert result['changed']
+    assert [one['created_at'] is None for one in result['domains']] == [name != 'nightly']
+    assert len(result['warnings']) == 1
+    assert name in result['warnings'][0]
+    assert not world['specs']
+
+
+@pytest.mark.parametrize('check', [False, True])
+@pytest.mark.parametrize('ends', [{'snapshot_name': 'nightly', 'top': None, 'base': None}])
+def test_merge_of_a_half_taken_snapshot(world: dict[str, Any], ends: dict[str, Any], check: bool) -> None:
+    world['journal'].snapshots['nightly'] = half('nightly')
+    domain = OneDomain().domain('web')
+    options = _snapshot_merge.MergeOptions()
+    outcome = _snapshot_merge._merge_all([domain], [Request('web', None)], ends, options, check=check)
+    assert outcome['changed']
+    assert len(outcome['warnings']) == 1
+    assert world['specs'] == [[]]
+    assert (
+        not _snapshot_merge._merge_all([domain], [Request('web', None)], ends, options, check=False)['changed'] or check
+    )
+
+
+def test_the_group_of_a_half_taken_snapshot_goes_with_it(world: dict[str, Any]) -> None:
+    whole = SnapshotRecord('nightly', PRESENT, '', 'g')
+    world['journal'].snapshots = {
+        'other': half('other'),
+        'nightly': whole,
+        'older': SnapshotRecord('o', PRESENT, '', 'h'),
+    }
+    domain = OneDomain().domain('web')
+    assert [one.name for one in _remove.unsettled([(domain, world['journal'])])['u']] == ['other', 'nightly']

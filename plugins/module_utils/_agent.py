@@ -53,14 +53,19 @@ class Agent:
         """Run one agent command of QEMU's protocol; what it returns, decoded.
 
         Raises:
-            DiskSnapError: if the agent does not answer in time or refuses.
+            DiskSnapError: if the agent does not answer in time, refuses, or answers what cannot be read.
         """
         request: dict[str, t.Any] = {'execute': name}
         if arguments:
             request['arguments'] = arguments
         with explained(f'Failed to run {name} in the guest', domain=self._name):
             reply = libvirt_qemu.qemuAgentCommand(self._domain, json.dumps(request), self._timeout, 0)
-        return json.loads(reply).get('return')
+        try:
+            return json.loads(reply).get('return')
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DiskSnapError(
+                f'Failed to run {name} in the guest', domain=self._name, why=f'its agent answers {reply!r:.100}'
+            ) from error
 
     def freeze(self, mountpoints: t.Sequence[str] | None) -> int:
         """Freeze all file systems, or those named; how many were frozen.

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
-from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import state_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, state_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 
@@ -34,7 +35,8 @@ class Guest:
     """One running guest and what became of its freeze.
 
     ``error`` is why it could not be frozen; ``foreign`` says that it was frozen before we came, so that it is not
-    ours to thaw; ``held`` is True once it was seen frozen after the work (None: not looked yet).
+    ours to thaw; ``held`` is True once it was seen frozen after the work (None: not looked yet); ``stuck`` says that
+    it did not confirm its thaw.
     """
 
     domain: t.Any
@@ -49,6 +51,7 @@ class Guest:
     window_ms: float | None = None
     thawed_by: str | None = None
     held: bool | None = None
+    stuck: bool = False
     error: DiskSnapError | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -56,18 +59,29 @@ class Guest:
 def side_by_side(action: t.Callable[[T], None], items: t.Sequence[T]) -> None:
     """Run ``action`` on all items at once, one thread each (libvirt calls release the GIL).
 
-    ``action`` keeps its own errors; one item needs no thread. Each action is bounded by the agent timeouts that
-    it sets, so the join needs no deadline of its own.
+    ``action`` keeps the errors that it expects; the first that it does not is raised here, once all have ended. One
+    item needs no thread. Each action is bounded by the agent timeouts that it sets, so the join needs no deadline of
+    its own.
     """
     if len(items) <= 1:
         for item in items:
             action(item)
         return
-    threads = [threading.Thread(target=action, args=(item,)) for item in items]
+    unexpected: list[BaseException] = []
+
+    def kept(item: T) -> None:
+        try:
+            action(item)
+        except BaseException as error:
+            unexpected.append(error)
+
+    threads = [threading.Thread(target=kept, args=(item,)) for item in items]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if unexpected:
+        raise unexpected[0]
 
 
 def not_running(domain: str) -> DiskSnapError:
@@ -209,30 +223,41 @@ class Quiesce:
                 self.agent(guest).unbound()
 
     def _finish(self, limit: float) -> None:
-        deadline = time.monotonic() + limit
         doubtful = [guest for guest in self._armed if guest.frozen or guest.error is not None or guest.held is None]
-        stuck: list[Guest] = []
-
-        def thaw_surely(guest: Guest) -> None:
-            if not guest.domain.connect().isAlive() or not self.agent(guest).thaw_surely(deadline):
-                stuck.append(guest)
-            elif guest.frozen:
-                guest.window_ms = round((time.monotonic_ns() - guest.started_ns) / 1e6, 1)
-                guest.frozen = False
-
-        if doubtful:
-            side_by_side(thaw_surely, doubtful)
-        by_watchdog = self._watchdog.disarm(thawed=not stuck)
+        by_watchdog: t.Collection[str] = ()
+        try:
+            self._thaw_surely(doubtful, limit)
+        finally:
+            by_watchdog = self._watchdog.disarm(stuck=[guest.uuid for guest in doubtful if guest.stuck])
         for guest in self._armed:
             if guest.thawed_by is None and guest.filesystems:
                 guest.thawed_by = (
                     'watchdog' if guest.uuid in by_watchdog else 'guest' if guest.held is False else 'module'
                 )
-        for guest in stuck:
-            guest.warnings.append(
-                f'The guest {guest.name} has not confirmed that it is thawed; the watchdog goes on trying. '
-                'virsh domfsthaw does the same by hand.'
-            )
+
+    def _thaw_surely(self, guests: t.Sequence[Guest], limit: float) -> None:
+        """Thaw until each has confirmed it. One that has not, for whatever reason, is ``stuck``."""
+        deadline = time.monotonic() + limit
+        for guest in guests:
+            guest.stuck = True
+
+        def thaw_one(guest: Guest) -> None:
+            with contextlib.suppress(DiskSnapError), explained('Failed to thaw', domain=guest.name):
+                if guest.domain.connect().isAlive() and self.agent(guest).thaw_surely(deadline):
+                    guest.stuck = False
+            if guest.frozen and not guest.stuck:
+                guest.window_ms = round((time.monotonic_ns() - guest.started_ns) / 1e6, 1)
+                guest.frozen = False
+
+        try:
+            side_by_side(thaw_one, guests)
+        finally:
+            for guest in guests:
+                if guest.stuck:
+                    guest.warnings.append(
+                        f'The guest {guest.name} has not confirmed that it is thawed; the watchdog goes on trying. '
+                        'virsh domfsthaw does the same by hand.'
+                    )
 
     def hold(self, token: str) -> None:
         """Leave the guests frozen on purpose: the watchdog thaws them at the deadline if nobody does before.

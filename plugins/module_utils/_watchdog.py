@@ -107,14 +107,14 @@ class Watchdog:
             raise DiskSnapError('Failed to arm the watchdog', why=answer['error'], hint='Nothing was frozen.')
         self.pid, self.start = answer['pid'], process_start(answer['pid'])
 
-    def disarm(self, *, thawed: bool) -> dict[str, Thawed]:
-        """Tell it that the module is done; what it thawed itself, by UUID.
+    def disarm(self, *, stuck: t.Sequence[str] = ()) -> dict[str, Thawed]:
+        """Tell it that the module is done with these guests; what it thawed itself, by UUID. It can be armed again.
 
         Args:
-            thawed: every guest is known to be thawed. Otherwise the watchdog goes on until they are.
+            stuck: the UUIDs of guests that are not known to be thawed: the watchdog goes on until they are.
         """
         try:
-            answer = self._say(do='disarm' if thawed else 'finish')
+            answer = self._say(do='disarm', stuck=list(stuck))
         except DiskSnapError:
             return {}
         return {uuid: Thawed(*entry) for uuid, entry in answer.get('thawed', {}).items()}
@@ -129,14 +129,6 @@ class Watchdog:
             DiskSnapError: if it does not answer; then the caller must thaw.
         """
         self._say(do='hold', token=token)
-
-    def thawed(self) -> dict[str, Thawed]:
-        """What it has thawed so far, by UUID."""
-        try:
-            answer = self._say(do='report')
-        except DiskSnapError:
-            return {}
-        return {uuid: Thawed(*entry) for uuid, entry in answer.get('thawed', {}).items()}
 
     def close(self) -> None:
         """Let go of it: it ends, unless it holds guests or is armed; then it thaws them, at the deadline or at once."""
@@ -198,9 +190,16 @@ class _Duty:
         self._safe: set[str] = set()
         self._token: str | None = None
         self._over = False
+        self._chases: list[threading.Thread] = []
 
     def serve(self) -> None:
-        """Answer the module until it is over; thaw when the deadline has passed or the module has died."""
+        """Answer the module until it is over, and go on until no guest is stuck."""
+        self._watch()
+        for chase in self._chases:
+            chase.join()
+
+    def _watch(self) -> None:
+        """Thaw when the deadline has passed or the module has died."""
         while not self._over:
             due = self._deadline
             if due is not None and time.monotonic() >= due:
@@ -252,15 +251,13 @@ class _Duty:
         do = message['do']
         if do == 'arm':
             self._arm(message)
-        elif do == 'report':
-            self._reply()
         elif do == 'disarm':
-            self._reply()
             self._uuids, self._deadline = [], None
-        elif do == 'finish':
+            for uuid in message['stuck']:
+                # a thread of its own: the next guests must not wait for an answer or for their deadline
+                self._chases.append(threading.Thread(target=self._chase, args=(uuid,), daemon=True))
+                self._chases[-1].start()
             self._reply()
-            self._channel, self._safe = None, set()
-            self._deadline = time.monotonic()
         elif do == 'hold':
             self._token = message['token']
             self._reply()
@@ -290,7 +287,7 @@ class _Duty:
         while time.monotonic() < give_up:
             self._reconnect()
             left = [uuid for uuid in self._uuids if uuid not in self._safe]
-            threads = [threading.Thread(target=self._thaw_one, args=(uuid,), daemon=True) for uuid in left]
+            threads = [threading.Thread(target=self._make_safe, args=(uuid,), daemon=True) for uuid in left]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -299,6 +296,20 @@ class _Duty:
             if self._deadline != due or all(uuid in self._safe for uuid in self._uuids):
                 return
             time.sleep(RETRY_EVERY)
+
+    def _chase(self, uuid: str) -> None:
+        """Go on with one guest that has not confirmed its thaw, whatever else there is to do."""
+        give_up = time.monotonic() + GIVE_UP_AFTER
+        while time.monotonic() < give_up:
+            with contextlib.suppress(Exception):  # whatever it is: the guest is not known to be thawed
+                self._reconnect()
+                if self._thaw_one(uuid):
+                    return
+            time.sleep(RETRY_EVERY)
+
+    def _make_safe(self, uuid: str) -> None:
+        if self._thaw_one(uuid):
+            self._safe.add(uuid)
 
     def _listen_now(self) -> None:
         """Hear the module, if it is still there: it may have thawed everything itself meanwhile."""
@@ -313,29 +324,23 @@ class _Duty:
         with contextlib.suppress(DiskSnapError):
             self._connection = open_connection(self._uri)
 
-    def _thaw_one(self, uuid: str) -> None:
-        """Thaw one guest; it is safe when its agent says thawed, or when it no longer runs."""
+    def _thaw_one(self, uuid: str) -> bool:
+        """Thaw one guest; whether it is safe: its agent says thawed, or it no longer runs."""
         try:
             domain = self._connection.lookupByUUIDString(uuid)
-            if not domain.isActive():
-                self._safe.add(uuid)
-                return
-            if self._is_over(uuid):
-                self._safe.add(uuid)
-                return
+            if not domain.isActive() or self._is_over(uuid):
+                return True
             agent = Agent(domain, self._agent_timeout)
             agent.bound()
             count = agent.thaw()
             if count:
                 self._thawed[uuid] = Thawed(count, time.time())
                 self._note(domain)
-            if not agent.frozen():
-                self._safe.add(uuid)
+            return not agent.frozen()
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                self._safe.add(uuid)
+            return bool(error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN)
         except DiskSnapError:
-            return  # the agent does not answer now: the caller comes back
+            return False  # the agent does not answer now: the caller comes back
 
     def _is_over(self, uuid: str) -> bool:
         """Whether the journal says that the freeze we were left to watch has ended; a later one is not ours to end."""

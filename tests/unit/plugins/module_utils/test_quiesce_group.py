@@ -1,0 +1,246 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A group of made-up guests and the watchdog over them: what has not confirmed its thaw is never taken for thawed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import typing as t
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import libvirt
+import pytest
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _watchdog
+from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, Terms, side_by_side
+
+
+class FakeDomain:
+    """A guest. ``answers`` is whether its agent does; ``fault`` is what its connection raises."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.frozen = False
+        self.answers = True
+        self.fault: Exception | None = None
+
+    def name(self) -> str:
+        return self._name
+
+    def connect(self) -> FakeDomain:
+        return self
+
+    def isAlive(self) -> bool:
+        if self.fault is not None:
+            raise self.fault
+        return True
+
+    def isActive(self) -> bool:
+        return True
+
+    def agentSetResponseTimeout(self, seconds: int) -> None:
+        pass
+
+    def _ask(self) -> None:
+        if not self.answers:
+            raise libvirt.libvirtError('the agent does not answer')
+
+    def fsFreeze(self, mountpoints: t.Any, flags: int) -> int:
+        self._ask()
+        self.frozen = True
+        return 1
+
+    def fsThaw(self, mountpoints: t.Any, flags: int) -> int:
+        self._ask()
+        thawed, self.frozen = int(self.frozen), False
+        return thawed
+
+
+def command(domain: FakeDomain, text: str, timeout: int, flags: int) -> str:
+    """What the agent of a made-up guest answers."""
+    domain._ask()
+    return json.dumps({'return': 'frozen' if domain.frozen else 'thawed'})
+
+
+class FakeWatchdog:
+    """Notes what is stuck."""
+
+    def __init__(self) -> None:
+        self.stuck: list[str] | None = None
+
+    def arm(self, uuids: t.Sequence[str], max_frozen: float, agent_timeout: float) -> None:
+        pass
+
+    def disarm(self, *, stuck: t.Sequence[str] = ()) -> dict[str, t.Any]:
+        self.stuck = list(stuck)
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents that answer here."""
+    monkeypatch.setattr(_agent, 'libvirt_qemu', SimpleNamespace(qemuAgentCommand=command))
+
+
+def guest(domain: FakeDomain) -> Guest:
+    """As a task has it."""
+    return Guest(domain, domain.name(), f'uuid-{domain.name()}')
+
+
+# -- side by side -----------------------------------------------------------------------------------------------
+
+
+def test_an_exception_in_a_thread_is_raised_once_all_have_ended() -> None:
+    done = []
+
+    def action(item: int) -> None:
+        if item == 1:
+            raise ValueError('one')
+        time.sleep(0.1)
+        done.append(item)
+
+    with pytest.raises(ValueError, match='one'):
+        side_by_side(action, [0, 1, 2])
+
+    assert sorted(done) == [0, 2]
+
+
+@pytest.mark.parametrize('fault', [libvirt.libvirtError('gone'), ValueError('odd')], ids=['libvirt', 'odd'])
+@pytest.mark.parametrize('names', ['a', 'a b'])
+def test_a_guest_that_cannot_be_asked_is_left_to_the_watchdog(fault: Exception, names: str) -> None:
+    guests = [guest(FakeDomain(name)) for name in names.split()]
+    watchdog = FakeWatchdog()
+    quiesce = Quiesce(t.cast(t.Any, watchdog), Terms())
+    quiesce.freeze(guests)
+    guests[0].domain.fault = fault
+
+    if isinstance(fault, ValueError):
+        with pytest.raises(ValueError, match='odd'):
+            quiesce.finish()
+    else:
+        quiesce.finish()
+
+    assert watchdog.stuck == ['uuid-a']
+    assert 'has not confirmed' in guests[0].warnings[0]
+    assert not any(one.domain.frozen for one in guests[1:])
+
+
+def test_a_guest_that_does_not_answer_is_left_to_the_watchdog() -> None:
+    guests = [guest(FakeDomain('a')), guest(FakeDomain('b'))]
+    watchdog = FakeWatchdog()
+    quiesce = Quiesce(t.cast(t.Any, watchdog), Terms())
+    quiesce.freeze(guests)
+    guests[1].domain.answers = False
+
+    quiesce.finish(limit=0)
+
+    assert watchdog.stuck == ['uuid-b']
+    assert [one.frozen for one in guests] == [False, True]
+
+
+@pytest.mark.parametrize('answer', ['{"retu', '[]', ''])
+def test_a_garbled_answer_is_an_error_of_ours(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_agent, 'libvirt_qemu', SimpleNamespace(qemuAgentCommand=lambda *_arguments: answer))
+
+    with pytest.raises(DiskSnapError, match=r'guest-fsfreeze-status.*domain web'):
+        Agent(FakeDomain('web'), 1).frozen()
+
+
+# -- the watchdog -----------------------------------------------------------------------------------------------
+
+
+class Talk:
+    """The module's end of a watchdog that runs in a thread over made-up guests."""
+
+    def __init__(self, domains: dict[str, FakeDomain], monkeypatch: pytest.MonkeyPatch) -> None:
+        connection = SimpleNamespace(
+            isAlive=lambda: True, getLibVersion=lambda: 1, lookupByUUIDString=lambda uuid: domains[uuid]
+        )
+        monkeypatch.setattr(_watchdog, 'open_connection', lambda _uri: connection)
+        monkeypatch.setattr(_watchdog, 'RETRY_EVERY', 0.05)
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(5)
+        self.thread = threading.Thread(target=_watchdog._Duty('test:///', theirs).serve, daemon=True)
+        self.thread.start()
+
+    def say(self, **message: t.Any) -> dict[str, t.Any]:
+        """One line and its answer."""
+        self.socket.sendall(json.dumps(message).encode() + b'\n')
+        return t.cast('dict[str, t.Any]', json.loads(self.socket.recv(65536)))
+
+    def arm(self, *uuids: str, max_frozen: float = 60) -> None:
+        """Arm it."""
+        assert 'error' not in self.say(do='arm', uuids=uuids, max_frozen=max_frozen, agent_timeout=1)
+
+
+@pytest.fixture
+def domains() -> dict[str, FakeDomain]:
+    """Three guests by UUID."""
+    return {uuid: FakeDomain(uuid) for uuid in ('a', 'b', 'c')}
+
+
+@pytest.fixture
+def talk(domains: dict[str, FakeDomain], monkeypatch: pytest.MonkeyPatch) -> Iterator[Talk]:
+    """A watchdog, which ends with the test."""
+    one = Talk(domains, monkeypatch)
+    yield one
+    one.socket.close()
+    for domain in domains.values():
+        domain.answers = True
+    one.thread.join(5)
+    assert not one.thread.is_alive()
+
+
+def until(truth: t.Callable[[], bool]) -> None:
+    """Wait for it, 5 seconds at most."""
+    deadline = time.monotonic() + 5
+    while not truth():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_listens_while_a_guest_is_stuck(talk: Talk, domains: dict[str, FakeDomain]) -> None:
+    talk.arm('a')
+    domains['a'].frozen, domains['a'].answers = True, False
+    talk.say(do='disarm', stuck=['a'])
+
+    talk.arm('b', max_frozen=0.2)  # the next guest of the task
+    domains['b'].frozen = True
+    until(lambda: not domains['b'].frozen)
+
+    assert 'b' in talk.say(do='disarm', stuck=[])['thawed']
+    assert domains['a'].frozen
+    domains['a'].answers = True
+    until(lambda: not domains['a'].frozen)
+
+
+def test_goes_on_with_a_stuck_guest_when_the_module_has_ended(talk: Talk, domains: dict[str, FakeDomain]) -> None:
+    talk.arm('a', 'b')
+    domains['a'].frozen, domains['a'].answers = True, False
+    talk.say(do='disarm', stuck=['a'])
+    talk.socket.close()
+    time.sleep(0.2)
+    assert talk.thread.is_alive()
+
+    domains['a'].answers = True
+
+    until(lambda: not domains['a'].frozen)
+
+
+def test_leaves_a_guest_that_is_not_stuck_alone(talk: Talk, domains: dict[str, FakeDomain]) -> None:
+    """Something else had frozen it, and it is not ours to thaw."""
+    talk.arm('a', 'b')
+    domains['a'].frozen = domains['b'].frozen = True
+
+    talk.say(do='disarm', stuck=['b'])
+
+    until(lambda: not domains['b'].frozen)
+    assert domains['a'].frozen

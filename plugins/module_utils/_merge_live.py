@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -62,6 +62,8 @@ class LiveWork(Work):
         return layer.key if layer.index is None else f'{self.merge.target}[{layer.index}]'
 
     def _take_over(self) -> None:
+        if self.merge.target not in _journal.load(self.domain.handle).merges:
+            self._note_begin()  # someone else's job: from now on it is as if it were ours
         with contextlib.suppress(DiskSnapError):  # it may be about to end
             _blockjob.set_bandwidth(self.domain.handle, self.merge.target, self.options.bandwidth)
 

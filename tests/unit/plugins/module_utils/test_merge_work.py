@@ -1,0 +1,101 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Merges under way on canned domains: what is noted, put back, and told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge_live
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+    PRESENT,
+    REMOVING,
+    BackupSource,
+    DiskRecord,
+    Journal,
+    MergeRecord,
+    SnapshotRecord,
+    Volume,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_live import LiveWork
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
+    FOLLOW,
+    START,
+    DiskMerge,
+    MergeOptions,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
+
+pytest.importorskip('libvirt')
+
+TOP, BASE = '/i/top', '/i/base'
+
+
+def disk_xml(*layers: str, closed: bool = True) -> str:
+    below = '<backingStore/>' if closed else ''
+    for path in layers[:0:-1]:
+        below = f'<backingStore type="file"><format type="qcow2"/><source file="{path}"/>{below}</backingStore>'
+    return (
+        '<disk type="file" device="disk"><driver name="qemu" type="qcow2"/>'
+        f'<source file="{layers[0]}"/>{below}<target dev="vda"/></disk>'
+    )
+
+
+def merge(todo: str = START, snapshots: tuple[str, ...] = ()) -> DiskMerge:
+    """The commit of the active layer into the one below."""
+    return DiskMerge(
+        'vda', 'commit', todo, Source('file', 'qcow2', TOP), Source('file', 'qcow2', BASE), True, None,
+        [TOP], [TOP], [], [TOP, BASE], [BASE], TOP, disk_xml(TOP, closed=False), disk_xml(BASE, closed=False),
+        snapshots=list(snapshots),
+    )  # fmt: skip
+
+
+class Domain:
+    """As much of a domain as a work asks for."""
+
+    name = 'web'
+    live = True
+    handle: Any = None
+
+
+@pytest.fixture
+def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
+    found = Journal()
+    monkeypatch.setattr(_journal, 'load', lambda _handle: found)
+    monkeypatch.setattr(_journal, 'store', lambda _handle, _journal: None)
+    return found
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_merge_live._blockjob, 'set_bandwidth', lambda *_ignored: None)
+
+
+def snapshot() -> SnapshotRecord:
+    source = BackupSource('<source/>', 'file', BASE, 'qcow2')
+    return SnapshotRecord(
+        'nightly',
+        PRESENT,
+        '',
+        'g',
+        disks=[DiskRecord('vda', 'qemu', '', '', None, source, [Volume(TOP, 'top', 'qcow2')])],
+    )
+
+
+@pytest.mark.usefixtures('job')
+def test_a_job_of_someone_else_is_noted_before_it_is_driven_on(journal: Journal) -> None:
+    journal.snapshots['nightly'] = snapshot()
+    LiveWork(Domain(), merge(FOLLOW, ('nightly',)), MergeOptions())._begin()  # type: ignore[arg-type]
+    assert journal.merges['vda'].chain_before == [TOP, BASE]
+    assert journal.snapshots['nightly'].state == REMOVING
+
+
+@pytest.mark.usefixtures('job')
+def test_a_job_that_is_noted_keeps_its_record(journal: Journal) -> None:
+    record = journal.merges['vda'] = MergeRecord('vda', 'commit', BASE, TOP, True, ['/i/higher', TOP, BASE], [TOP])
+    LiveWork(Domain(), merge(FOLLOW), MergeOptions())._begin()  # type: ignore[arg-type]
+    assert journal.merges['vda'] is record

@@ -120,9 +120,8 @@ class OfflineWork(Work):
         with explained('Failed to define the domain with its merged disk', domain=self.domain.name, disk=merge.target):
             if not self.domain.live:
                 self.domain.host.connection.defineXML(domain_with_disk(before, merge.target, merge.disk_after))
-            if (
-                self.domain.live
-            ):  # before, or in the instant between: it runs on the overlay, so the definition must name it
+            # started before, it runs on the overlay, which the definition must name; started after, on what is left
+            if self.domain.live and set(self.chain()) & set(merge.layers):
                 self.domain.host.connection.defineXML(before)
                 raise self.problem(
                     'the domain was started meanwhile; it runs on its overlay, and nothing is lost',

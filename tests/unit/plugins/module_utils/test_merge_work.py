@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge_live
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     PRESENT,
     REMOVING,
@@ -28,7 +30,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
     DiskMerge,
     MergeOptions,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_offline import OfflineWork
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import DomainXml, Source, read_domain
 
 pytest.importorskip('libvirt')
 
@@ -99,3 +102,48 @@ def test_a_job_that_is_noted_keeps_its_record(journal: Journal) -> None:
     record = journal.merges['vda'] = MergeRecord('vda', 'commit', BASE, TOP, True, ['/i/higher', TOP, BASE], [TOP])
     LiveWork(Domain(), merge(FOLLOW), MergeOptions())._begin()  # type: ignore[arg-type]
     assert journal.merges['vda'] is record
+
+
+class Host:
+    """It has one domain, which somebody starts in the instant before or after it is defined anew."""
+
+    def __init__(self, started: str) -> None:
+        self.started, self.running = started, ''
+        self.lasting = f'<domain><name>web</name><devices>{disk_xml(TOP, closed=False)}</devices></domain>'
+        self.connection = self.pools = self.host = self
+        self.handle = SimpleNamespace(name=lambda: 'web', XMLDesc=lambda _flags: self.lasting)
+
+    name = 'web'
+
+    @property
+    def live(self) -> bool:
+        return bool(self.running)
+
+    def read(self) -> DomainXml:
+        return read_domain(self.running or self.lasting)
+
+    def defineXML(self, xml: str) -> None:
+        if self.started and not self.running:
+            chain = [TOP, BASE] if self.started == 'before' else [BASE]
+            self.running = f'<domain><name>web</name><devices>{disk_xml(*chain)}</devices></domain>'
+        self.lasting = xml
+
+
+def defined(host: Host) -> str:
+    source = read_domain(host.lasting).disks[0].source
+    assert source is not None
+    return source.key
+
+
+@pytest.mark.parametrize('started', ['', 'after'])
+def test_definition_names_the_base_on_which_the_domain_was_started(started: str) -> None:
+    host = Host(started)
+    OfflineWork(host, merge(), MergeOptions())._define()  # type: ignore[arg-type]
+    assert defined(host) == BASE
+
+
+def test_definition_is_put_back_for_a_domain_that_runs_on_its_overlay() -> None:
+    host = Host('before')
+    with pytest.raises(DiskSnapError, match='started meanwhile'):
+        OfflineWork(host, merge(), MergeOptions())._define()  # type: ignore[arg-type]
+    assert defined(host) == TOP

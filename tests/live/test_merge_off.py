@@ -168,6 +168,9 @@ def test_saved_domain_is_refused(layered: Layered, lab: Lab, run_module: Runner)
     try:
         result = run_module.fails('snapshot_merge', {'name': 'moff', 'base': layers['vda'][2]})
         assert 'managed save' in result['msg']
+        with untouched(lab, off):
+            result = run_module.fails('disk_snapshot', {'name': 'moff', 'snapshot_name': 's1'})
+        assert 'managedsave-remove' in result['msg']
     finally:
         off.domain.managedSaveRemove(0)
 

@@ -78,6 +78,7 @@ class QemuMethod(DiskMethod):
     def plan(self, subject: Subject, disk: Disk, method: Method, reason: str) -> DiskPlan:
         domain, source = subject.domain, disk.active
         self._refuse_busy(subject, disk)
+        self._refuse_saved(subject, disk)
         path, pool = self._place(subject, disk, method)
         base = _chain.local_path(source, domain.host.pools)
         capacity = self._capacity(subject, disk, base)
@@ -111,6 +112,20 @@ class QemuMethod(DiskMethod):
                 disk=disk.target,
                 why=f'a block job ({job.kind}) runs on it',
                 hint='Let snapshot_merge finish it, or end it with state: aborted.',
+            )
+
+    def _refuse_saved(self, subject: Subject, disk: Disk) -> None:
+        if subject.live:
+            return
+        with explained('Failed to plan the overlay', domain=subject.domain.name, disk=disk.target):
+            saved = subject.domain.handle.hasManagedSaveImage(0)
+        if saved:
+            raise DiskSnapError(
+                'Failed to plan the overlay',
+                domain=subject.domain.name,
+                disk=disk.target,
+                why='the domain is saved (managed save), and would come back writing to the image below the overlay',
+                hint='Start it first, or discard the saved state with virsh managedsave-remove.',
             )
 
     def _place(self, subject: Subject, disk: Disk, method: Method) -> tuple[str, str | None]:

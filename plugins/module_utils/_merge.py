@@ -153,7 +153,7 @@ def _poll(works: t.Sequence[Work], options: MergeOptions) -> None:
                 if work.state == WAITING:
                     work.end(ABORTED, work.overdue())
                 elif options.on_timeout == 'leave':
-                    work.leave()
+                    work.leave(overdue=True)
                 else:
                     work.stop()
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))

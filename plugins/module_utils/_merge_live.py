@@ -166,5 +166,10 @@ class LiveWork(Work):
         self.state = WORKING
         self.stop()
 
-    def leave(self) -> None:
+    def leave(self, *, overdue: bool = False) -> None:
+        if overdue and self.state != ENDED:
+            self.warnings.append(
+                f'Domain {self.domain.name}, disk {self.merge.target}: the merge did not end within '
+                f'{self.options.timeout:.0f} seconds and goes on in QEMU; run the task again to finish it.'
+            )
         self.end(RUNNING)

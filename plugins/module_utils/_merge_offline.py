@@ -151,11 +151,12 @@ class OfflineWork(Work):
             self.changed = True
             self.end(ABORTED)
 
-    def leave(self) -> None:
-        self.warnings.append(
-            f'Domain {self.domain.name}, disk {self.merge.target}: on_timeout: leave has no effect on a shut-off '
-            'domain; its merge was ended.'
-        )
+    def leave(self, *, overdue: bool = False) -> None:
+        if overdue and not self._stopping:
+            self.warnings.append(
+                f'Domain {self.domain.name}, disk {self.merge.target}: on_timeout: leave has no effect on a shut-off '
+                'domain; its merge was ended.'
+            )
         self.stop()
 
     def end(self, ending: str, error: DiskSnapError | None = None) -> None:

@@ -141,8 +141,8 @@ class Work(abc.ABC):
         """The user said so: ask the job to end, ready or not, without an error at its end."""
 
     @abc.abstractmethod
-    def leave(self) -> None:
-        """The time is up: let the job run on, where it can."""
+    def leave(self, *, overdue: bool = False) -> None:
+        """Let the job run on, where it can; ``overdue``: since the time is up, which deserves a warning."""
 
     # -- the journal --------------------------------------------------------------------------------------------
 

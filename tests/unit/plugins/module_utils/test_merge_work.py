@@ -65,6 +65,15 @@ class Domain:
     handle: Any = None
 
 
+@pytest.mark.parametrize('kind', [LiveWork, OfflineWork])
+def test_one_warning_of_a_merge_that_is_left(kind: type[LiveWork] | type[OfflineWork]) -> None:
+    for overdue, warnings in ((True, 1), (False, 0)):
+        work = kind(Domain(), merge(), MergeOptions())  # type: ignore[arg-type]
+        work.leave(overdue=overdue)
+        work.leave(overdue=overdue)
+        assert len(work.warnings) == warnings
+
+
 @pytest.fixture
 def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
     found = Journal()

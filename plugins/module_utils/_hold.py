@@ -10,18 +10,19 @@ the journal of each domain.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import time
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import forecast
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import Forecast, forecast
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, QuiesceRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, Terms, side_by_side
@@ -34,12 +35,18 @@ LOCK_WAIT = 60.0
 
 @dataclass
 class Held:
-    """One domain of the task. ``unchanged`` says that it was in the wanted state before."""
+    """One domain of the task.
+
+    ``recognised`` says that an earlier task froze it and it still is; ``changed`` that this one thawed something or
+    closed a record; ``replaced`` that the record in the journal is no longer that of before.
+    """
 
     domain: Domain
     journal: Journal
     guest: Guest
-    unchanged: bool = False
+    recognised: bool = False
+    changed: bool = False
+    replaced: bool = False
     error: DiskSnapError | None = None
     warnings: list[str] = field(default_factory=list)
     record: QuiesceRecord = field(default_factory=lambda: QuiesceRecord(_journal.THAWED, '', ''))
@@ -47,24 +54,26 @@ class Held:
     @property
     def frozen(self) -> bool:
         """Whether the guest stands still by our doing or with our watchdog over it."""
-        return self.unchanged or (self.guest.error is None and self.guest.frozen)
+        return self.recognised or (self.guest.error is None and self.guest.frozen)
 
 
-def _open(host: Host, requests: t.Sequence[Request]) -> list[Held]:
-    found = []
-    for request in requests:
-        domain = host.domain(request.name)
-        guest = Guest(domain.handle, domain.name, domain.uuid)
-        found.append(Held(domain, _journal.load(domain.handle), guest))
-    return found
+def _look_up(host: Host, requests: t.Sequence[Request]) -> list[Domain]:
+    domains = [host.domain(request.name) for request in requests]
+    refuse_same(domains)
+    return domains
+
+
+def _open(domain: Domain) -> Held:
+    return Held(domain, _journal.load(domain.handle), Guest(domain.handle, domain.name, domain.uuid))
 
 
 def _outcome(held: t.Sequence[Held], *, changed: bool, quiesced: bool) -> dict[str, t.Any]:
+    def state(one: Held) -> str:
+        return 'quiesced' if (one.frozen if quiesced else one.error is not None) else 'thawed'
+
     return {
         'changed': changed,
-        'domains': [
-            _result.quiesce(one.domain, one.record, 'quiesced' if quiesced and one.frozen else 'thawed') for one in held
-        ],
+        'domains': [_result.quiesce(one.domain, one.record, state(one)) for one in held],
         'warnings': [warning for one in held for warning in [*one.guest.warnings, *one.warnings]],
     }
 
@@ -84,28 +93,70 @@ def freeze(
     Raises:
         DiskSnapError: with ``required``, if one cannot be frozen; all are thawed then.
     """
-    held = _open(host, requests)
-    for one, request in zip(held, requests):
-        one.guest.mountpoints = _mountpoints(one.domain, request, terms)
-        _recognise(one)
-    fresh = [one for one in held if not one.unchanged]
+    domains = _look_up(host, requests)
+    wanted = [_targets(domain, request, terms) for domain, request in zip(domains, requests)]
     if watchdog is None or check:
+        held = _look(domains, wanted, terms)
+        fresh = [one for one in held if not one.recognised]
         _predict(fresh, terms, policy)
-        return _outcome(held, changed=bool(fresh), quiesced=True)
-    with locked([one.domain for one in fresh], wait=LOCK_WAIT):
-        _freeze(fresh, Quiesce(watchdog, terms), terms, policy, watchdog)
+    else:
+        with locked(domains, wait=LOCK_WAIT):  # before the journals are read: they say what another run has done
+            held = _look(domains, wanted, terms)
+            fresh = [one for one in held if not one.recognised]
+            _freeze(fresh, Quiesce(watchdog, terms), terms, policy, watchdog)
     return _outcome(held, changed=any(one.frozen for one in fresh), quiesced=True)
 
 
-def _mountpoints(domain: Domain, request: Request, terms: Terms) -> tuple[str, ...]:
-    """The mount points to freeze: those named, or those on the disks named; empty for all."""
+def _targets(domain: Domain, request: Request, terms: Terms) -> set[str]:
+    """The disks whose file systems are to be frozen; empty where the options do not choose by disk."""
     if request.disks is None or terms.mountpoints:
-        return terms.mountpoints
+        return set()
     disks = domain.read().disks
-    targets = {find_disk(disks, entry['target'], domain.name).target for entry in request.disks}
-    Agent(domain.handle, terms.agent_timeout).bound()
-    with explained('Failed to ask which file systems are on the disks', domain=domain.name):
-        mounted = domain.handle.fsInfo(0)
+    return {find_disk(disks, entry['target'], domain.name).target for entry in request.disks}
+
+
+def _look(domains: t.Sequence[Domain], wanted: t.Sequence[set[str]], terms: Terms) -> list[Held]:
+    """Read the journals, recognise what is frozen already, and find out what to freeze of the others."""
+    held = [_open(domain) for domain in domains]
+    side_by_side(lambda pair: _look_at(pair[0], pair[1], terms), list(zip(held, wanted)))
+    return held
+
+
+def _look_at(one: Held, targets: set[str], terms: Terms) -> None:
+    one.guest.mountpoints = terms.mountpoints
+    if one.domain.state != 'running':
+        return  # the freeze says so
+    try:
+        if not Agent(one.domain.handle, terms.agent_timeout).frozen():
+            if targets:
+                one.guest.mountpoints = _mountpoints(one.domain, targets, terms)
+        elif _ours(one.journal.quiesce):
+            one.record, one.recognised = t.cast(QuiesceRecord, one.journal.quiesce), True
+    except DiskSnapError as error:
+        one.guest.error = error
+
+
+def _ours(record: QuiesceRecord | None) -> bool:
+    """Whether an earlier task on this machine froze the guest and its watchdog is alive."""
+    if record is None or record.state != _journal.FROZEN or record.boot_id != _journal.boot_id():
+        return False
+    return _here(record) and process_start(record.watchdog_pid) == record.watchdog_start != 0
+
+
+def _here(record: QuiesceRecord) -> bool:
+    """Whether the process that the record names is one of this machine."""
+    return record.watchdog_host == socket.gethostname()
+
+
+def _mountpoints(domain: Domain, targets: set[str], terms: Terms) -> tuple[str, ...]:
+    """The mount points on these disks. A guest that is frozen does not tell."""
+    agent = Agent(domain.handle, terms.agent_timeout)
+    agent.bound()
+    try:
+        with explained('Failed to ask which file systems are on the disks', domain=domain.name):
+            mounted = domain.handle.fsInfo(0)
+    finally:
+        agent.unbound()
     found = tuple(entry[0] for entry in mounted if set(entry[3] or ()) & targets)
     if not found:
         raise DiskSnapError(
@@ -117,41 +168,55 @@ def _mountpoints(domain: Domain, request: Request, terms: Terms) -> tuple[str, .
     return found
 
 
-def _recognise(one: Held) -> None:
-    """A guest that an earlier task froze, with its watchdog alive, is left as it is."""
-    record = one.journal.quiesce
-    if record is None or record.state != _journal.FROZEN or record.boot_id != _journal.boot_id():
-        return
-    if process_start(record.watchdog_pid) == record.watchdog_start != 0:
-        one.record, one.unchanged = record, True
-
-
 def _freeze(held: t.Sequence[Held], quiesce: Quiesce, terms: Terms, policy: str, watchdog: Watchdog) -> None:
+    """Freeze and hand over to the watchdog, or leave things as they were.
+
+    The watchdog of a guest that something else froze may be known from its record alone, and ends when that is
+    replaced. So the record stays until all guests are frozen, and from then on the guest is ours to thaw.
+    """
     guests = [one.guest for one in held]
     token = secrets.token_hex(8)
-    done = False
+    done = handed_over = False
     try:
         quiesce.flush(guests)
         _insist(guests, policy)
         for one in held:
-            if one.guest.error is None:
-                one.record = QuiesceRecord(_journal.FREEZING, token, '', max_frozen=terms.max_frozen)
-                one.journal.quiesce = one.record
-                _journal.store_quiesce(one.domain.handle, one.record)
+            one.record = QuiesceRecord(_journal.FREEZING, token, '', max_frozen=terms.max_frozen)
+            if one.guest.error is None and not one.guest.foreign:
+                _replace(one)
         quiesce.freeze(guests, adopt=True)
         _insist(guests, policy)
         for one in held:
-            _record(one, watchdog)
+            if one.guest.error is None:
+                _record(one, quiesce, watchdog)
+        _insist(guests, policy)
+        quiesce.give_up()
+        for one in held:
+            if one.guest.error is not None and not one.guest.stuck:
+                _put_back(one)
+        handed_over = True
         quiesce.hold(token)
         done = True
     finally:
         if not done:
-            quiesce.finish()
-            for one in held:
-                _forget(one)
-    for one in held:
-        if one.guest.error is not None:
-            one.warnings.append(f'{one.guest.error} It is not frozen.')
+            _take_back(held, quiesce, handed_over=handed_over)
+    failed = [one for one in held if one.guest.error is not None]
+    for one in failed:
+        one.record = QuiesceRecord(_journal.THAWED, '', '')
+        one.warnings.append(str(one.guest.error) if one.guest.stuck else f'{one.guest.error} It is not frozen.')
+    if failed:
+        dismiss(watchdog.pid, watchdog.start)  # from those that are not frozen
+
+
+def _take_back(held: t.Sequence[Held], quiesce: Quiesce, *, handed_over: bool) -> None:
+    try:
+        quiesce.finish()
+    finally:
+        for one in held:
+            if handed_over and one.guest.stuck:
+                continue  # the watchdog may go by this record
+            with contextlib.suppress(DiskSnapError):  # why we are here matters more
+                _put_back(one)
 
 
 def _insist(guests: t.Sequence[Guest], policy: str) -> None:
@@ -160,43 +225,58 @@ def _insist(guests: t.Sequence[Guest], policy: str) -> None:
         raise failed[0]
 
 
-def _record(one: Held, watchdog: Watchdog) -> None:
+def _replace(one: Held) -> None:
+    one.replaced = True
+    _journal.store_quiesce(one.domain.handle, one.record)
+
+
+def _record(one: Held, quiesce: Quiesce, watchdog: Watchdog) -> None:
     guest, record = one.guest, one.record
-    if guest.error is not None:
-        _forget(one)
-        return
-    if guest.foreign:
-        one.warnings.append(
-            f'The guest {one.domain.name} was frozen already, by something else; from now on the watchdog bounds it.'
-        )
+    adopted = guest.foreign
     record.state = _journal.FROZEN
     record.frozen_at = _journal.timestamp()
     record.filesystems, record.presynced = guest.filesystems, guest.presynced
-    record.started_ns, record.boot_id = guest.started_ns, _journal.boot_id()
+    record.started_ns, record.boot_id = guest.started_ns or time.monotonic_ns(), _journal.boot_id()
     record.watchdog_host, record.watchdog_pid, record.watchdog_start = (
         socket.gethostname(),
         watchdog.pid,
         watchdog.start,
     )
-    _journal.store_quiesce(one.domain.handle, record)
+    if not adopted:
+        _replace(one)
+        return
+    try:
+        _replace(one)
+        quiesce.adopt(guest)  # looks at it after the watchdog of before was told that it is no longer its own
+        one.warnings.append(_adopted(one))
+    except DiskSnapError as error:
+        guest.error = error
 
 
-def _forget(one: Held) -> None:
-    if one.journal.quiesce is not None:
-        one.journal.quiesce = None
-        _journal.store_quiesce(one.domain.handle, None)
-    one.record = QuiesceRecord(_journal.THAWED, '', '')
+def _adopted(one: Held) -> str:
+    return f'The guest {one.domain.name} was frozen already, by something else; from now on the watchdog bounds it.'
+
+
+def _put_back(one: Held) -> None:
+    """The record of before, in the place of ours."""
+    if one.replaced:
+        _journal.store_quiesce(one.domain.handle, one.journal.quiesce)
+        one.replaced = False
 
 
 def _predict(held: t.Sequence[Held], terms: Terms, policy: str) -> None:
     for one in held:
-        expected = forecast(one.domain, terms)
+        expected = Forecast(error=one.guest.error)
+        if one.guest.error is None:
+            expected = forecast(one.domain, replace(terms, mountpoints=one.guest.mountpoints))
         if expected.error is not None:
             if policy == 'required':
                 raise expected.error
             one.guest.error = expected.error
             one.warnings.append(f'{expected.error} It would not be frozen.')
             continue
+        if expected.frozen_already:
+            one.warnings.append(_adopted(one))
         one.guest.frozen = True
         one.record = QuiesceRecord(
             _journal.FROZEN,
@@ -217,51 +297,48 @@ def thaw(host: Host, requests: t.Sequence[Request], terms: Terms, *, check: bool
     Raises:
         DiskSnapError: if one does not thaw; the others are thawed all the same.
     """
-    held = _open(host, requests)
-    if check:
-        changed = bool([one for one in held if _would_thaw(one, terms)])
-        return _outcome(held, changed=changed, quiesced=False)
-    side_by_side(lambda one: _thaw_one(one, terms), held)
+    held = [_open(domain) for domain in _look_up(host, requests)]
+    side_by_side(lambda one: _thaw_one(one, terms, check=check), held)
     failed = [one.error for one in held if one.error is not None]
-    outcome = _outcome(held, changed=any(not one.unchanged for one in held), quiesced=False)
+    outcome = _outcome(held, changed=any(one.changed for one in held), quiesced=False)
     if failed:
         failed[0].result = outcome
         raise failed[0]
     return outcome
 
 
-def _would_thaw(one: Held, terms: Terms) -> bool:
-    if one.journal.quiesce is not None:
-        one.record = one.journal.quiesce
-    try:
-        frozen = one.domain.state == 'running' and Agent(one.domain.handle, terms.agent_timeout).frozen()
-    except DiskSnapError:
-        return False
-    if frozen:
-        one.record.thawed_by = 'module'
-    return frozen
-
-
-def _thaw_one(one: Held, terms: Terms) -> None:
+def _thaw_one(one: Held, terms: Terms, *, check: bool) -> None:
     record = one.journal.quiesce
     count = 0
     try:
-        if one.domain.live:
-            agent = Agent(one.domain.handle, terms.agent_timeout)
-            agent.bound()
-            count = agent.thaw()
-            ended_ns = time.monotonic_ns()
+        agent = Agent(one.domain.handle, terms.agent_timeout) if one.domain.live else None
+        if agent is not None:
+            count = _would_thaw(agent, record) if check else _thaw_now(agent)
+        ended_ns = time.monotonic_ns()
+        one.changed = count > 0
+        if agent is not None and not check:
             agent.unbound()
-        else:
-            ended_ns = time.monotonic_ns()
-        _conclude(one, _journal.load(one.domain.handle).quiesce if record else None, count, ended_ns)
+        if record is not None and not check:
+            record = _journal.load(one.domain.handle).quiesce  # the watchdog may have noted something
+        _conclude(one, record, count, None if check else ended_ns)
     except DiskSnapError as error:
         # a guest that nobody froze and whose agent does not answer is not frozen by us: nothing to thaw
         if record is None and not _is_frozen(one, terms):
-            one.unchanged = True
             one.warnings.append(f'{error} Nothing of this collection had frozen it.')
         else:
             one.error = error
+
+
+def _thaw_now(agent: Agent) -> int:
+    agent.bound()
+    return agent.thaw()
+
+
+def _would_thaw(agent: Agent, record: QuiesceRecord | None) -> int:
+    """How many file systems a thaw now would count. The agent tells only whether there are any."""
+    if not agent.frozen():
+        return 0
+    return max(1, record.filesystems if record else 0)
 
 
 def _is_frozen(one: Held, terms: Terms) -> bool:
@@ -271,23 +348,34 @@ def _is_frozen(one: Held, terms: Terms) -> bool:
         return False
 
 
-def _conclude(one: Held, record: QuiesceRecord | None, count: int, ended_ns: int) -> None:
-    """Say who thawed, warn where it was not us in time, and close the journal's entry."""
+def _conclude(one: Held, record: QuiesceRecord | None, count: int, ended_ns: int | None) -> None:
+    """Say who thawed, warn where it was not us in time, and close the journal's entry.
+
+    Args:
+        ended_ns: when the thaw had ended, by the monotonic clock; None in check mode, in which nothing is closed.
+    """
     if record is None:
-        one.unchanged = count == 0
         if count:
-            one.record.thawed_by, one.record.thawed_at = 'module', _journal.timestamp()
-            one.record.filesystems = count
+            one.record.thawed_by = 'module'
+            if ended_ns is not None:
+                one.record.thawed_at, one.record.filesystems = _journal.timestamp(), count
         return
     one.record = record
     if record.state != _journal.THAWED:
-        _journal.end_quiesce(record, 'module' if count else 'guest', ended_ns)
+        who = 'module' if count else 'guest'
+        if ended_ns is None:
+            record.thawed_by = who
+        else:
+            _journal.end_quiesce(record, who, ended_ns)
     if count < record.filesystems or not count:
-        who = {'watchdog': f'the watchdog, as max_frozen ({record.max_frozen:g} s) had passed'}
+        others = {'watchdog': f'the watchdog, as max_frozen ({record.max_frozen:g} s) had passed'}
         one.warnings.append(
             f'The guest {one.domain.name} had been thawed before, by '
-            f'{who.get(record.thawed_by or "", "itself or someone else")}: '
+            f'{others.get(record.thawed_by or "", "itself or someone else")}: '
             'what was taken in between is not file-system consistent.'
         )
-    _journal.store_quiesce(one.domain.handle, None)
-    dismiss(record.watchdog_pid, record.watchdog_start)
+    if ended_ns is not None:
+        _journal.store_quiesce(one.domain.handle, None)
+        if _here(record):
+            dismiss(record.watchdog_pid, record.watchdog_start)
+    one.changed = True

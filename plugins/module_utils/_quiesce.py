@@ -130,13 +130,16 @@ class Quiesce:
     def flush(self, guests: t.Sequence[Guest]) -> None:
         """Find out whether each agent answers and whether its guest is frozen already; have it sync.
 
-        Everything slow happens here, before the first freeze. Sets ``error``, ``foreign`` and ``presynced``.
+        Everything slow happens here, before the first freeze. Sets ``error``, ``foreign`` and ``presynced``; a guest
+        that has an error is passed over.
         """
         self._bounded = list(guests)
         side_by_side(self._flush_one, guests)
 
     def _flush_one(self, guest: Guest) -> None:
         agent = self.agent(guest)
+        if guest.error is not None:
+            return
         try:
             if state_of(guest.domain) != 'running':
                 raise not_running(guest.name)
@@ -209,6 +212,28 @@ class Quiesce:
             return self.agent(guest).frozen()
         except DiskSnapError:
             return False
+
+    def adopt(self, guest: Guest) -> None:
+        """A guest that something else has frozen is ours to thaw from now on.
+
+        Raises:
+            DiskSnapError: if it is not frozen any more.
+        """
+        guest.foreign = False
+        self._armed.append(guest)
+        guest.started_ns = time.monotonic_ns()
+        if not self.agent(guest).frozen():
+            guest.frozen = False
+            raise DiskSnapError(
+                'Failed to keep the guest frozen',
+                domain=guest.name,
+                why='what had frozen it has thawed it meanwhile',
+                hint='Run the task again.',
+            )
+
+    def give_up(self, *, limit: float = 10.0) -> None:
+        """Thaw those that could not be frozen, wholly or in time; one that does not confirm it is ``stuck``."""
+        self._thaw_surely([guest for guest in self._armed if guest.error is not None], limit)
 
     def finish(self, *, limit: float = 10.0) -> None:
         """End it: make sure that every guest we may have frozen is thawed, learn who thawed it, let the watchdog go.

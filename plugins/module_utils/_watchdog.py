@@ -129,6 +129,7 @@ class Watchdog:
             DiskSnapError: if it does not answer; then the caller must thaw.
         """
         self._say(do='hold', token=token)
+        self._socket.close()  # it listens no more
 
     def close(self) -> None:
         """Let go of it: it ends, unless it holds guests or is armed; then it thaws them, at the deadline or at once."""

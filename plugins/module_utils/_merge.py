@@ -53,22 +53,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work impor
 
 __all__ = [
     'ABORTED', 'COMMIT', 'FAILED', 'MERGED', 'NO_BASE', 'PULL', 'RUNNING', 'DomainMerge', 'MergeOptions', 'MergeResult',
-    'MergeSpec', 'abort', 'parse_bandwidth', 'plan', 'plan_all', 'predict', 'run',
+    'MergeSpec', 'abort', 'parse_bandwidth', 'plan_all', 'predict', 'run',
 ]  # fmt: skip
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
 # after the time was up: seconds for ready jobs to pivot and for the others to end
 GRACE = 60.0
-
-
-def plan(domain: Domain, specs: t.Sequence[MergeSpec], options: MergeOptions) -> DomainMerge:
-    """Plan the merges of one domain; nothing is changed. For several domains, ``plan_all`` reads the host only once.
-
-    Raises:
-        DiskSnapError: whatever stands against it.
-    """
-    return plan_all([(domain, specs)], options)[0]
 
 
 def run(merges: t.Sequence[DomainMerge], options: MergeOptions) -> dict[str, list[MergeResult]]:

@@ -157,15 +157,11 @@ def _outcome(
     results: dict[str, list[MergeResult]],
     snapshot_name: str,
 ) -> dict[str, t.Any]:
-    diffs = []
-    for plan in plans:
-        for disk, result in zip(plan.disks, results[plan.domain.name]):
-            diffs.append((plan.domain.name, disk.target, disk.disk_before, result.modified_disk or disk.disk_before))
     merged = [one for of_domain in results.values() for one in of_domain]
     return {
         'changed': any(one.changes for one in removals),
         'domains': [_facts(one, results.get(one.domain.name, []), snapshot_name) for one in removals],
-        'diff': _result.disk_diff(diffs),
+        'diff': _result.merge_diff(plans, results),
         'warnings': [
             *(text for plan in plans for text in plan.warnings),
             *(text for one in merged for text in one.warnings),

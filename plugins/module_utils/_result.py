@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, QuiesceRecord, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import DomainMerge, MergeResult
 
 
 def snapshot(domain: Domain, record: SnapshotRecord) -> dict[str, t.Any]:
@@ -66,6 +67,15 @@ def disk_diff(pairs: t.Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
 def _lines(xml: str) -> str:
     """The XML with an element a line, so that a diff shows which one changed."""
     return xml.replace('><', '>\n<') + '\n' if xml else ''
+
+
+def merge_diff(plans: t.Iterable[DomainMerge], results: t.Mapping[str, t.Sequence[MergeResult]]) -> dict[str, str]:
+    """``--diff`` of merges: the plans, and the results by the domain's name."""
+    return disk_diff(
+        (plan.domain.name, disk.target, disk.disk_before, result.modified_disk or disk.disk_before)
+        for plan in plans
+        for disk, result in zip(plan.disks, results[plan.domain.name])
+    )
 
 
 def snapshot_diff(new: t.Iterable[tuple[Domain, SnapshotRecord]]) -> dict[str, str]:

@@ -108,15 +108,11 @@ def _wanted(domain: Domain, request: Request, params: dict[str, t.Any], options:
 def _outcome(
     plans: t.Sequence[DomainMerge], results: dict[str, list[MergeResult]], warnings: t.Sequence[str]
 ) -> dict[str, t.Any]:
-    diffs = []
-    for plan in plans:
-        for disk, result in zip(plan.disks, results[plan.domain.name]):
-            diffs.append((plan.domain.name, disk.target, disk.disk_before, result.modified_disk or disk.disk_before))
     merged = [result for of_domain in results.values() for result in of_domain]
     return {
         'changed': any(result.changed for result in merged),
         'domains': [_facts(plan.domain, results[plan.domain.name]) for plan in plans],
-        'diff': _result.disk_diff(diffs),
+        'diff': _result.merge_diff(plans, results),
         'warnings': [
             *warnings,
             *(text for plan in plans for text in plan.warnings),

@@ -324,7 +324,7 @@ def test_a_missing_raw_image_stands_on_nothing() -> None:
 @pytest.mark.usefixtures('journal')
 @pytest.mark.parametrize(('code', 'harmless'), [('VIR_ERR_NO_DOMAIN', True), ('VIR_ERR_RPC', False)])
 def test_only_a_domain_that_has_gone_uses_nothing(code: str, harmless: bool) -> None:
-    def fail(_flags: int = 0) -> str:
+    def fail(flags: int = 0) -> str:
         error = libvirt.libvirtError('no')
         error.err = (getattr(libvirt, code), 0, 'no answer', 0, '', None, None, 0, 0)
         raise error

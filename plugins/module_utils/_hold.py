@@ -27,7 +27,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import J
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, Terms, side_by_side
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
-from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog, dismiss, process_start
+from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog, dismiss
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import find_disk
 
 LOCK_WAIT = 60.0
@@ -140,7 +140,7 @@ def _ours(record: QuiesceRecord | None) -> bool:
     """Whether an earlier task on this machine froze the guest and its watchdog is alive."""
     if record is None or record.state != _journal.FROZEN or record.boot_id != _journal.boot_id():
         return False
-    return _here(record) and process_start(record.watchdog_pid) == record.watchdog_start != 0
+    return _here(record) and _journal.process_start(record.watchdog_pid) == record.watchdog_start != 0
 
 
 def _here(record: QuiesceRecord) -> bool:

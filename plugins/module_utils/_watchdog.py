@@ -47,18 +47,6 @@ class Thawed:
     at: float
 
 
-def process_start(pid: int) -> int:
-    """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); 0 if there is none.
-
-    With the pid it names a process for certain: pids are used again.
-    """
-    try:
-        with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as stat:
-            return int(stat.read().rpartition(')')[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
 # -- the module's side ------------------------------------------------------------------------------------------
 
 
@@ -105,7 +93,7 @@ class Watchdog:
         answer = self._say(do='arm', uuids=list(uuids), max_frozen=max_frozen, agent_timeout=agent_timeout)
         if answer.get('error'):
             raise DiskSnapError('Failed to arm the watchdog', why=answer['error'], hint='Nothing was frozen.')
-        self.pid, self.start = answer['pid'], process_start(answer['pid'])
+        self.pid, self.start = answer['pid'], _journal.process_start(answer['pid'])
 
     def disarm(self, *, stuck: t.Sequence[str] = ()) -> dict[str, Thawed]:
         """Tell it that the module is done with these guests; what it thawed itself, by UUID. It can be armed again.
@@ -142,7 +130,7 @@ def dismiss(pid: int, start: int) -> bool:
     Write so to the journal first: the watchdog reads it, and ends when no guest of its task is left to watch. Only
     the very process is told, never one that got its pid later.
     """
-    if not pid or not start or process_start(pid) != start:
+    if not pid or not start or _journal.process_start(pid) != start:
         return False
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)

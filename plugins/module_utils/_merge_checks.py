@@ -38,6 +38,7 @@ def check(reading: Reading, merge: DiskMerge, users: _chain.Users, options: Merg
     warnings = [] if reading.live else _check_offline(reading, merge, options)
     if merge.direction == COMMIT:
         _refuse_shared(reading, merge, users)
+        warnings += _refuse_unknown(reading, merge, users, options)
         _refuse_small_device(reading, merge)
     warnings += _check_space(reading, merge)
     if merge.devices:
@@ -100,13 +101,23 @@ def _refuse_shared(reading: Reading, merge: DiskMerge, users: _chain.Users) -> N
         disks = [disk.target for disk in _other_disks(reading) if _stands_on(reading, disk, key)]
         if disks:
             raise _shared(reading, key, f'the disk {", ".join(disks)} of the same domain stands on it too')
+
+
+def _refuse_unknown(reading: Reading, merge: DiskMerge, users: _chain.Users, options: MergeOptions) -> list[str]:
+    """A domain whose images cannot all be read may stand on the base.
+
+    Not on that of a snapshot of ours, as far as one can tell: the guest wrote to it until the snapshot was taken.
+    """
     unknown = {name: why for name, why in users.unknown.items() if name != reading.domain.name}
-    if unknown:
-        each = '; '.join(f'{name} ({why})' for name, why in sorted(unknown.items()))
-        raise reading.error(
-            f'a commit might spoil {merge.receiver.key} for domains whose images cannot all be read: {each}',
-            'Put the missing images back, correct these domains or undefine them. Nothing was changed.',
-        )
+    if not unknown:
+        return []
+    each = '; '.join(f'{name} ({why})' for name, why in sorted(unknown.items()))
+    why = f'a commit might spoil {merge.receiver.key} for domains whose images cannot all be read: {each}'
+    if options.own:
+        return [f'{_place(reading)}: {why}. It is the base of a snapshot of this collection, so it is done.']
+    raise reading.error(
+        why, 'Put the missing images back, correct these domains or undefine them. Nothing was changed.'
+    )
 
 
 def _shared(reading: Reading, key: str, why: str) -> DiskSnapError:

@@ -22,13 +22,16 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pool
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 
 
-def removable(paths: t.Sequence[str], users: _chain.Users, pools: Pools) -> tuple[list[str], dict[str, list[str]]]:
+def removable(
+    paths: t.Sequence[str], users: _chain.Users, pools: Pools, *, own: bool = False
+) -> tuple[list[str], dict[str, list[str]]]:
     """Which files nothing uses, and who uses the others.
 
     Args:
         paths: from top to bottom of the chain: one that goes no longer counts as a user of the one below.
         users: read after the merge.
         pools: for one spelling of paths.
+        own: they are this collection's own layers, which nobody else can have come to know.
 
     Returns:
         The files that can go, and those that stay with their users; a file without a name of a user stays since there
@@ -42,7 +45,7 @@ def removable(paths: t.Sequence[str], users: _chain.Users, pools: Pools) -> tupl
         who = sorted(users.domains_on(path)) + sorted(images)
         if who:
             kept[path] = who
-        elif users.unknown:
+        elif users.unknown and not own:
             kept[path] = []
         else:
             free.append(path)
@@ -76,7 +79,7 @@ def _files(work: Work) -> list[str]:
 
 
 def _delete(work: Work, paths: t.Sequence[str], users: _chain.Users, pools: Pools) -> None:
-    free, kept = removable(paths, users, pools)
+    free, kept = removable(paths, users, pools, own=work.options.own)
     place = f'Domain {work.domain.name}, disk {work.merge.target}'
     for path, who in kept.items():
         why = f'it is still used by {", ".join(who)}' if who else _perhaps_used(users)

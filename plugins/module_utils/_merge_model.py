@@ -62,6 +62,8 @@ class MergeOptions:
         timeout: seconds for all disks together.
         on_timeout: ``abort`` ends the jobs, ``leave`` lets them run on.
         wait: False returns once the jobs run.
+        own: the layers are those that this collection put on. Then a domain of the host that cannot be followed, as an
+            image of it is missing, is a warning; for any other merge it is a refusal.
     """
 
     direction: str = COMMIT
@@ -69,6 +71,7 @@ class MergeOptions:
     timeout: float = 3600.0
     on_timeout: str = 'abort'
     wait: bool = True
+    own: bool = False
 
 
 @dataclass(frozen=True)

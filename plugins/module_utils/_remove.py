@@ -73,7 +73,8 @@ def remove(
             _plan(domain, request, snapshot_name, halves[domain.uuid]) for domain, request in zip(domains, requests)
         ]
         warnings = [*settled, *_warnings(removals, check=check)]
-        options = _merge.MergeOptions(timeout=max(0.0, timeout - (time.monotonic() - began)))
+        left = max(0.0, timeout - (time.monotonic() - began))
+        options = _merge.MergeOptions(timeout=left, own=True)
         plans = _merge.plan_all([(one.domain, one.specs()) for one in removals if one.merging], options)
         if check:
             results = {plan.domain.name: _merge.predict(plan, options) for plan in plans}

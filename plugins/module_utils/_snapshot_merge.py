@@ -56,6 +56,7 @@ def _options(params: dict[str, t.Any]) -> MergeOptions:
         timeout=float(params['timeout']),
         on_timeout=params['on_timeout'],
         wait=params['wait'],
+        own=params['snapshot_name'] is not None and params['direction'] == 'commit',
     )
 
 

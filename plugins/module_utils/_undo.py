@@ -53,7 +53,7 @@ def _user_of(volume: Volume, disks: t.Sequence[Disk]) -> str | None:
 
 
 def _merge_back(domain: Domain, specs: t.Sequence[_merge.MergeSpec], timeout: float) -> None:
-    options = _merge.MergeOptions(timeout=timeout)
+    options = _merge.MergeOptions(timeout=timeout, own=True)
     results = _merge.run(_merge.plan_all([(domain, specs)], options), options)[domain.name]
     for result in results:
         if result.state != _merge.MERGED:

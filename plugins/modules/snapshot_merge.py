@@ -70,8 +70,9 @@ options:
   direction:
     description:
       - V(commit) writes overlays into the layer below. It is refused if another domain, another image or another disk
-        stands on one of the layers, as it would be spoilt; and while a domain of the host has an image that cannot be
-        read, as nobody knows what that one stands on.
+        stands on one of the layers, as it would be spoilt. With O(base) or O(top) it is refused, too, while a domain of
+        the host has an image that cannot be read, as nobody knows what that one stands on; with O(snapshot_name) that
+        is a warning.
       - V(pull) copies what is below into the overlay, and spoils nothing for others. A running domain can pull only
         into its active layer.
     type: str

@@ -315,6 +315,14 @@ def test_commit_refuses_while_another_domain_cannot_be_followed() -> None:
 
 
 @pytest.mark.usefixtures('journal')
+def test_a_snapshot_of_ours_is_merged_all_the_same_with_a_warning() -> None:
+    handle, lost = running(), other('twin', ['/i/gone'])
+    host = Host('qemu:///system', Connection([handle, lost]), Pools({TOP: MID, MID: BASE, BASE: None}))  # type: ignore[arg-type]
+    [merge] = plan_all([(Domain(host, handle, 'web', 'u'), [MergeSpec('vda', TOP)])], MergeOptions(own=True))
+    assert any('twin' in warning and MID in warning for warning in merge.warnings)
+
+
+@pytest.mark.usefixtures('journal')
 def test_a_missing_raw_image_stands_on_nothing() -> None:
     twin = other('twin', ['/i/gone'])
     twin.xml = twin.inactive = twin.xml.replace('type="qcow2"', 'type="raw"')

@@ -21,7 +21,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, QuiesceRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
-from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import process_start
 
 TERMS = Terms(presync=False)
 
@@ -187,7 +186,7 @@ def freeze_before(guest: FakeGuest, host: str | None = None) -> QuiesceRecord:
         boot_id=_journal.boot_id(),
         watchdog_host=host or socket.gethostname(),
         watchdog_pid=os.getpid(),
-        watchdog_start=process_start(os.getpid()),
+        watchdog_start=_journal.process_start(os.getpid()),
     )
     return QuiesceRecord(**vars(guest.record))
 

@@ -31,7 +31,8 @@ QUIESCE_PREFIX = 'disksnap-quiesce'
 PREPARING = 'preparing'  # volumes may exist, no domain uses them.  Died here: delete them, forget the entry.
 COMMITTING = 'committing'  # the disks may or may not have moved.   Died here: move them back, delete, forget.
 PRESENT = 'present'  # taken, proved and recorded.
-REMOVING = 'removing'  # its layers are being merged.               Died here: merge on; removal is its only way out.
+REMOVING = 'removing'  # its layers are being merged or deleted.    Died here: go on; removal is its only way out.
+REVERTING = 'reverting'  # the domain goes back to it.              Died here: go on, as its RevertRecord says.
 
 # The states of a quiesce.
 FREEZING = 'freezing'  # guests may be frozen; the watchdog is armed.
@@ -64,7 +65,11 @@ class BackupSource:
 
 @dataclass
 class DiskRecord:
-    """One disk in one snapshot; ``original`` is its ``<disk>`` before, ``modified_disk`` after (None: unchanged)."""
+    """One disk in one snapshot; ``original`` is its ``<disk>`` before, ``modified_disk`` after (None: unchanged).
+
+    ``reason`` says why this method. ``backing`` are the images that a copy's own header names, from top to bottom: the
+    backup source is right only as long as none of them changes.
+    """
 
     target: str
     method: str
@@ -73,6 +78,8 @@ class DiskRecord:
     modified_disk: str | None
     backup_source: BackupSource
     volumes: list[Volume] = field(default_factory=list)
+    reason: str = ''
+    backing: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -95,11 +102,29 @@ class Owner:
     start: int
 
 
+# How far a revert is.
+STOPPING = 'stopping'  # no disk is touched yet.                    Died here: start the domain again, forget the revert.
+RESTORING = 'restoring'  # disks are put back, the domain is off.   Died here: put all of them back, start it.
+STARTING = 'starting'  # all disks are back.                        Died here: start it.
+
+
+@dataclass
+class RevertRecord:
+    """A revert under way: its stage, and what the domain was before (``running``, ``paused`` or ``off``).
+
+    ``transient``: the domain had no definition of its own, and has one only for as long as this takes.
+    """
+
+    stage: str
+    domain_state: str
+    transient: bool = False
+
+
 @dataclass
 class SnapshotRecord:
     """One snapshot of one domain. ``group`` is equal for all domains that were taken together.
 
-    ``owner`` is the run that takes it, so that another run can tell whether that one is still at it.
+    ``owner`` is the run that takes or reverts it, so that another run can tell whether that one is still at it.
     """
 
     name: str
@@ -111,6 +136,7 @@ class SnapshotRecord:
     freeze: FreezeRecord | None = None
     disks: list[DiskRecord] = field(default_factory=list)
     owner: Owner | None = None
+    revert: RevertRecord | None = None
 
 
 @dataclass
@@ -222,7 +248,7 @@ class Journal:
 # A record is an element whose attributes are its scalar fields; a field that holds XML or free text is a child
 # with that text; a field that holds records is a child per record. None is absence.
 
-_TEXTS = ('xml', 'original', 'modified_disk', 'method_xml', 'description')
+_TEXTS = ('xml', 'original', 'modified_disk', 'method_xml', 'description', 'reason')
 
 
 def _scalar(value: t.Any) -> str:
@@ -265,7 +291,7 @@ def to_xml(journal: Journal) -> str:
 
 
 _NESTED: dict[type, dict[str, type]] = {
-    SnapshotRecord: {'freeze': FreezeRecord, 'disks': DiskRecord, 'owner': Owner},
+    SnapshotRecord: {'freeze': FreezeRecord, 'disks': DiskRecord, 'owner': Owner, 'revert': RevertRecord},
     DiskRecord: {'backup_source': BackupSource, 'volumes': Volume},
 }
 _CONVERT: dict[str, t.Callable[[str], t.Any]] = {

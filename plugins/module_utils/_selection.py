@@ -111,16 +111,21 @@ def plan(subject: Subject, selection: Selection) -> list[tuple[DiskMethod, DiskP
     return planned
 
 
-def refuse_collisions(plans: t.Iterable[tuple[str, DiskPlan]]) -> None:
+def refuse_collisions(plans: t.Iterable[tuple[str, DiskMethod, DiskPlan]]) -> None:
     """Refuse two disks, of one domain or of two, whose new volumes would be one file.
 
+    Disks of one domain may share one where their method says so.
+
     Args:
-        plans: pairs of a domain's name and a plan.
+        plans: a domain's name, a method and what it plans.
     """
     seen: dict[str, str] = {}
-    for domain, one in plans:
+    sharers: dict[str, tuple[str, str]] = {}
+    for domain, method, one in plans:
         for volume in one.record.volumes:
             if volume.path in seen:
+                if method.shares and sharers.get(volume.path) == (domain, method.name):
+                    continue
                 raise DiskSnapError(
                     'Failed to plan the snapshot',
                     domain=domain,
@@ -129,3 +134,4 @@ def refuse_collisions(plans: t.Iterable[tuple[str, DiskPlan]]) -> None:
                     hint='Name another file for one of them.',
                 )
             seen[volume.path] = f'disk {one.disk.target} of domain {domain}'
+            sharers[volume.path] = (domain, method.name)

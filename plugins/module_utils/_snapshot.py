@@ -179,10 +179,21 @@ class Transaction:
                 self._quiesce.thaw(member.guest)
 
     def _needs_pause(self, member: Member) -> bool:
-        """Copies of several disks of a guest that is not frozen fit one another only if nothing runs meanwhile."""
-        frozen = member.guest is not None and member.guest.frozen
+        """Whether nothing of the guest may run during the commit.
+
+        Copies of several disks of a guest that is not frozen fit one another only then. And a qcow2 image that is
+        copied must have been written out: the flush of a freeze does that, and so does QEMU when it stops the vCPUs.
+        """
+        if member.domain.state != 'running' or self._all_frozen(member):
+            return False
+        still = any(one.still for _method, one in member.plans)
         copies = any(method.copies for method, _one in member.plans)
-        return not frozen and copies and len(member.plans) > 1 and member.domain.state == 'running'
+        return still or (copies and len(member.plans) > 1)
+
+    def _all_frozen(self, member: Member) -> bool:
+        """Whether every file system of the guest stands still, not only those that the task names."""
+        partly = self._quiesce is not None and bool(self._quiesce.mountpoints)
+        return member.guest is not None and member.guest.frozen and not partly
 
     # -- verdict ------------------------------------------------------------------------------------------
 

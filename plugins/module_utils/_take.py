@@ -85,7 +85,7 @@ def take(
 def _run(
     members: list[Member], options: TakeOptions, watchdog: Watchdog | None, warnings: list[str]
 ) -> dict[str, t.Any]:
-    refuse_collisions((member.domain.name, one) for member in members for _method, one in member.plans)
+    refuse_collisions((member.domain.name, *planned) for member in members for planned in member.plans)
     draft(members, options.description)
     quiesce = Quiesce(watchdog, options.terms) if watchdog is not None else None
     try:
@@ -203,13 +203,14 @@ def _confirm(domain: Domain, existing: SnapshotRecord, selection: Selection) -> 
                 why=f'it was taken by the method {record.method}, not {wanted[record.target]}',
                 hint='Remove it with state: absent first, or take another snapshot_name.',
             )
-        if not method_of(record.method).present(domain, record):
+        fault = method_of(record.method).fault(domain, record)
+        if fault is not None:
             raise DiskSnapError(
                 f'Failed to find the snapshot {existing.name}',
                 domain=domain.name,
                 disk=record.target,
-                why='the journal says that it was taken, but its layer is not in the backing chain any more',
-                hint='Something else merged or reverted it. state: absent clears the entry.',
+                why=f'the journal says that it was taken, but {fault}',
+                hint='state: absent clears the entry, and what is left of it.',
             )
 
 
@@ -218,7 +219,7 @@ def _confirm(domain: Domain, existing: SnapshotRecord, selection: Selection) -> 
 
 def _outcome(members: list[Member], options: TakeOptions, *, check: bool) -> dict[str, t.Any]:
     if check:
-        refuse_collisions((member.domain.name, one) for member in members for _method, one in member.plans)
+        refuse_collisions((member.domain.name, *planned) for member in members for planned in member.plans)
         draft(members, options.description)
         for member in members:
             if member.existing is None:

@@ -38,12 +38,16 @@ class Subject:
 
 @dataclass
 class DiskPlan:
-    """What will be done to one disk: the record as it will stand in the journal, and why this method."""
+    """What will be done to one disk: the record as it will stand in the journal.
+
+    ``still``: its image has metadata of its own (qcow2), which QEMU must have written out, and must not change, while
+    the image is copied. A frozen guest sees to that, and so do stopped vCPUs.
+    """
 
     disk: Disk
     method: Method
-    reason: str
     record: DiskRecord
+    still: bool = False
     notes: dict[str, t.Any] = field(default_factory=dict)
 
 
@@ -52,12 +56,15 @@ class DiskMethod(abc.ABC):
 
     Attributes:
         name: as the contract names it.
-        copies: it copies the storage beside a running guest, so that the disks of a guest that could not be frozen
-            fit one another only if its vCPUs stand still during the commit.
+        copies: it copies the storage beside a running guest, which goes on writing to the original. So the disks of a
+            guest that could not be frozen fit one another only if its vCPUs stand still during the commit; and to
+            remove the snapshot is to delete the copy, where it is a merge for a method that does not copy.
+        shares: two disks of one domain may be in one and the same new volume.
     """
 
     name: str
     copies: bool
+    shares: bool = False
 
     @abc.abstractmethod
     def auto_reason(self, disk: Disk, domain: Domain) -> str | None:
@@ -111,4 +118,39 @@ class DiskMethod(abc.ABC):
 
     @abc.abstractmethod
     def present(self, domain: Domain, record: DiskRecord) -> bool:
-        """Whether the storage still has what the record says."""
+        """Whether the storage still has what the record says, be it of use or not."""
+
+    def fault(self, domain: Domain, record: DiskRecord) -> str | None:
+        """Why the snapshot cannot be used any more, as a clause; None if it can."""
+        return None if self.present(domain, record) else 'the storage does not have it any more'
+
+    def remove(self, domain: Domain, records: t.Sequence[DiskRecord]) -> None:
+        """Delete what the snapshot takes on the storage, of a method that copies; what is gone already is no error.
+
+        Raises:
+            DiskSnapError: if something is left; it names it.
+        """
+        self.rollback(domain, records)
+
+    @abc.abstractmethod
+    def refuse_revert(self, domain: Domain, record: DiskRecord) -> None:
+        """Look whether the disk can go back to the snapshot. Changes nothing.
+
+        Raises:
+            DiskSnapError: if not: the snapshot cannot be used, or layers newer than it are on the disk; it names them.
+        """
+
+    @abc.abstractmethod
+    def revert(self, domain: Domain, records: t.Sequence[DiskRecord], *, deadline: float) -> None:
+        """Put these disks back, of a domain that is shut off; the snapshot is there again afterwards.
+
+        It may run again after it died at any point, and then ends what it began.
+
+        Args:
+            domain: which nobody starts meanwhile.
+            records: of the disks.
+            deadline: ``time.monotonic()`` until which it may wait for the storage.
+
+        Raises:
+            DiskSnapError: if a disk is not back; the same call can be made again.
+        """

@@ -5,8 +5,8 @@
 """Method ``qemu``: a qcow2 overlay takes the guest's writes, the image below stands still and is the backup source.
 
 The overlays are volumes made before the freeze; all disks of a domain then move onto theirs in one libvirt call
-(``VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT``), without libvirt's own snapshot metadata. libvirt verifies nothing of an
-image that it is told to reuse (measured with 9.0), so it is verified here.
+(``VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT``), without libvirt's own snapshot metadata. To revert is to put an empty overlay
+in the place of the one that the guest wrote to. The files are the business of ``_overlay.py``.
 """
 
 from __future__ import annotations
@@ -14,27 +14,24 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _chain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._command import run
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _chain, _overlay
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
-from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import DIRECTORY_TYPES, Pools
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import DIRECTORY_TYPES
 from ansible_collections.disksnap.libvirt.plugins.module_utils._undo import undo_overlays
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import overlaid, settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.snapshot import ExternalDisk, external
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
 # network protocols whose image a qcow2 header can name without a secret
 _HEADER_PROTOCOLS = ('nbd',)
 # an empty qcow2 of any size takes less than this
 _ROOM_FOR_OVERLAY = 1024 * 1024
-_REBASE_TIMEOUT = 60.0
 
 
 class QemuMethod(DiskMethod):
@@ -100,8 +97,9 @@ class QemuMethod(DiskMethod):
             modified_disk=overlaid(disk, path, live=subject.live),
             backup_source=self._backup_source(source, base, domain),
             volumes=[Volume(path=path, name=name, format='qcow2', pool=pool, capacity=capacity)],
+            reason=reason,
         )
-        return DiskPlan(disk, resolved, reason, record, {'base': base})
+        return DiskPlan(disk, resolved, record)
 
     def _refuse_busy(self, subject: Subject, disk: Disk) -> None:
         job = _blockjob.look(subject.domain.handle, disk.target) if subject.live else None
@@ -213,52 +211,10 @@ class QemuMethod(DiskMethod):
 
     def prepare(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         for plan in plans:
-            self._create(subject, plan)
+            _overlay.create(subject.domain, plan.record)
         disks = [ExternalDisk(plan.disk.target, plan.record.volumes[0].path) for plan in plans]
         omit = [*subject.others]
         plans[0].notes['snapshot_xml'] = external(subject.snapshot_name, subject.description, disks, omit)
-
-    def _create(self, subject: Subject, plan: DiskPlan) -> None:
-        domain, volume, base = subject.domain, plan.record.volumes[0], plan.notes['base']
-        source = plan.disk.active
-        with explained(f'Failed to create the overlay {volume.path}', domain=domain.name, disk=plan.disk.target):
-            try:
-                made = self._make(plan, domain.host.pools)
-            except libvirt.libvirtError as error:
-                if error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST:
-                    plan.record.volumes.clear()  # someone else was quicker: it is not ours to delete
-                raise
-        if base is None:
-            self._name_network_base(subject, plan, source)
-        elif made.capacity != volume.capacity or made.backing_path != base:
-            raise DiskSnapError(
-                'Failed to create the overlay',
-                domain=domain.name,
-                disk=plan.disk.target,
-                why=f'{volume.path} came out with {made.capacity} bytes over {made.backing_path}, '
-                f'not {volume.capacity} over {base}',
-            )
-
-    def _make(self, plan: DiskPlan, pools: Pools) -> VolumeInfo:
-        volume, base, source = plan.record.volumes[0], plan.notes['base'], plan.disk.active
-        return pools.create_overlay(
-            volume.path,
-            None if base else volume.capacity,
-            backing_path=base,
-            backing_format=(source.format or 'raw') if base else None,
-            like=pools.volume(base) if base else None,
-        )
-
-    def _name_network_base(self, subject: Subject, plan: DiskPlan, source: Source) -> None:
-        """libvirt's pools look for a backing file in the file system, so qemu-img writes this one into the header."""
-        path = plan.record.volumes[0].path
-        run(
-            ['qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', source.format or 'raw', '-b', _header_name(source), path],
-            f'Failed to name the backing file in {path}',
-            timeout=_REBASE_TIMEOUT,
-            domain=subject.domain.name,
-            disk=plan.disk.target,
-        )
 
     def commit(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         flags = (
@@ -296,15 +252,18 @@ class QemuMethod(DiskMethod):
             return False
         return _chain.whole(disk, domain.host.pools, domain.name).layer(record.volumes[0].path) is not None
 
+    def fault(self, domain: Domain, record: DiskRecord) -> str | None:
+        return None if self.present(domain, record) else 'its layer is not in the backing chain any more'
+
+    # -- revert -------------------------------------------------------------------------------------------
+
+    def refuse_revert(self, domain: Domain, record: DiskRecord) -> None:
+        _overlay.refuse_renewal(domain, record)
+
+    def revert(self, domain: Domain, records: t.Sequence[DiskRecord], *, deadline: float) -> None:
+        for record in records:
+            _overlay.renew(domain, record)
+
 
 def _volume_is_file(source: Source, domain: Domain) -> bool:
     return domain.host.pools.by_name(source.pool or '')[1].type in DIRECTORY_TYPES
-
-
-def _header_name(source: Source) -> str:
-    """What a qcow2 header names an NBD export: ``nbd://host:port/name`` or ``nbd+unix:///name?socket=PATH``."""
-    host = source.hosts[0] if source.hosts else ''
-    name = (source.name or '').lstrip('/')
-    if host.startswith('unix:'):
-        return f'nbd+unix:///{name}?socket={host[len("unix:") :]}'
-    return f'nbd://{host}/{name}'

@@ -87,14 +87,23 @@ def plan_to(target: str, path: str) -> DiskPlan:
     source = BackupSource(xml='<source/>', type='file', path='/a', format='raw')
     record = DiskRecord(target, 'qemu', '', '', None, source, [Volume(path, 'x', 'qcow2')])
     disk: t.Any = SimpleNamespace(target=target)
-    return DiskPlan(disk, Method('qemu'), '', record)
+    return DiskPlan(disk, Method('qemu'), record)
 
 
 def test_two_domains_must_not_make_one_file() -> None:
-    refuse_collisions([('one', plan_to('vda', '/a')), ('two', plan_to('vda', '/b'))])
+    qemu = method_of('qemu')
+    refuse_collisions([('one', qemu, plan_to('vda', '/a')), ('two', qemu, plan_to('vda', '/b'))])
 
     with pytest.raises(DiskSnapError, match=r'domain two, disk vdb.*disk vda of domain one'):
-        refuse_collisions([('one', plan_to('vda', '/a')), ('two', plan_to('vdb', '/a'))])
+        refuse_collisions([('one', qemu, plan_to('vda', '/a')), ('two', qemu, plan_to('vdb', '/a'))])
+
+
+def test_disks_of_one_domain_may_share_where_their_method_says_so() -> None:
+    sharing: t.Any = SimpleNamespace(name='btrfs', shares=True)
+    refuse_collisions([('one', sharing, plan_to('vda', '/a')), ('one', sharing, plan_to('vdb', '/a'))])
+
+    with pytest.raises(DiskSnapError, match=r'domain two, disk vda.*disk vda of domain one'):
+        refuse_collisions([('one', sharing, plan_to('vda', '/a')), ('two', sharing, plan_to('vda', '/a'))])
 
 
 def test_an_error_of_a_plan_names_the_place() -> None:

@@ -56,7 +56,7 @@ class FakeMethod(DiskMethod):
     def plan(self, subject: Subject, disk: t.Any, method: Method, reason: str) -> DiskPlan:
         source = BackupSource(xml='<source/>', type='file', path='/a', format='raw')
         record = DiskRecord(disk.target, self.name, '', '<disk/>', None, source)
-        return DiskPlan(disk, method, reason, record)
+        return DiskPlan(disk, method, record)
 
     def prepare(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         self._step('prepare', subject.domain.name, [plan.disk.target for plan in plans])
@@ -72,6 +72,12 @@ class FakeMethod(DiskMethod):
 
     def present(self, domain: t.Any, record: DiskRecord) -> bool:
         return True
+
+    def refuse_revert(self, domain: t.Any, record: DiskRecord) -> None:
+        self._step('look', domain.name, [record.target])
+
+    def revert(self, domain: t.Any, records: t.Sequence[DiskRecord], *, deadline: float) -> None:
+        self._step('revert', domain.name, [record.target for record in records])
 
 
 class NoMetadata(libvirt.libvirtError):

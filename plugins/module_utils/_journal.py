@@ -103,7 +103,9 @@ class Owner:
 
 
 # How far a revert is.
-STOPPING = 'stopping'  # no disk is touched yet.                    Died here: start the domain again, forget the revert.
+STOPPING = (
+    'stopping'  # no disk is touched yet.                    Died here: start the domain again, forget the revert.
+)
 RESTORING = 'restoring'  # disks are put back, the domain is off.   Died here: put all of them back, start it.
 STARTING = 'starting'  # all disks are back.                        Died here: start it.
 
@@ -125,6 +127,7 @@ class SnapshotRecord:
     """One snapshot of one domain. ``group`` is equal for all domains that were taken together.
 
     ``owner`` is the run that takes or reverts it, so that another run can tell whether that one is still at it.
+    ``pauses``: that run may have stopped the vCPUs of a domain that was running.
     """
 
     name: str
@@ -137,6 +140,7 @@ class SnapshotRecord:
     disks: list[DiskRecord] = field(default_factory=list)
     owner: Owner | None = None
     revert: RevertRecord | None = None
+    pauses: bool = False
 
 
 @dataclass

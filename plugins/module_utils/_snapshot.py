@@ -22,6 +22,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Doma
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, side_by_side
 
 REQUIRED, PREFERRED, NONE = 'required', 'preferred', 'none'
@@ -42,6 +43,7 @@ class Member:
     record: SnapshotRecord | None = None
     guest: Guest | None = None
     committed: bool = False
+    pause: bool = False
     error: DiskSnapError | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -85,12 +87,14 @@ class Transaction:
         members: planned and drafted.
         quiesce: the freeze to use; None for ``quiesce: none``.
         policy: ``required``, ``preferred`` or ``none``.
+        pause: stops vCPUs where disks are copied of a guest that could not be frozen.
     """
 
-    def __init__(self, members: t.Sequence[Member], quiesce: Quiesce | None, policy: str) -> None:
+    def __init__(self, members: t.Sequence[Member], quiesce: Quiesce | None, policy: str, pause: Pause) -> None:
         self._members = [member for member in members if member.existing is None]
         self._quiesce = quiesce
         self._policy = policy
+        self._pause = pause
 
     def run(self) -> None:
         """Run all steps.
@@ -121,6 +125,8 @@ class Transaction:
             _journal.store(member.domain.handle, member.journal)
 
     def _prepare(self) -> None:
+        for member in self._members:
+            member.result.pauses = self._may_pause(member)
         self._note(_journal.PREPARING)
         for member in self._members:
             for method, plans in member.by_method():
@@ -133,10 +139,16 @@ class Transaction:
         try:
             if quiesce is not None:
                 self._freeze(quiesce)
+            for member in self._members:
+                member.pause = self._needs_pause(member)
+            self._pause.watch([member.domain for member in self._members if member.pause])
             side_by_side(self._commit_one, self._members)
         finally:
-            if quiesce is not None:
-                quiesce.finish()
+            try:
+                self._pause.end()
+            finally:
+                if quiesce is not None:
+                    quiesce.finish()
         failed = [member.error for member in self._members if member.error is not None]
         if failed:
             raise failed[0]
@@ -160,16 +172,15 @@ class Transaction:
 
     def _commit_one(self, member: Member) -> None:
         try:
-            with_pause = self._needs_pause(member)
-            if with_pause:
-                member.domain.handle.suspend()
+            if member.pause:
+                self._pause.stop(member.domain)
             try:
                 for method, plans in member.by_method():
                     method.commit(member.subject, plans)
                 member.committed = True
             finally:
-                if with_pause:
-                    member.domain.handle.resume()
+                if member.pause:
+                    self._pause.go(member.domain)
         except DiskSnapError as error:
             member.error = error
         except Exception as error:
@@ -184,11 +195,12 @@ class Transaction:
         Copies of several disks of a guest that is not frozen fit one another only then. And a qcow2 image that is
         copied must have been written out: the flush of a freeze does that, and so does QEMU when it stops the vCPUs.
         """
-        if member.domain.state != 'running' or self._all_frozen(member):
-            return False
+        return self._may_pause(member) and not self._all_frozen(member)
+
+    def _may_pause(self, member: Member) -> bool:
         still = any(one.still for _method, one in member.plans)
         copies = any(method.copies for method, _one in member.plans)
-        return still or (copies and len(member.plans) > 1)
+        return (still or (copies and len(member.plans) > 1)) and member.domain.state == 'running'
 
     def _all_frozen(self, member: Member) -> bool:
         """Whether every file system of the guest stands still, not only those that the task names."""

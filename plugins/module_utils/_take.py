@@ -17,6 +17,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import F
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Quiesce, Terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import (
     Selection,
@@ -60,7 +61,7 @@ def take(
     """Take the snapshot on all domains; what the module returns.
 
     Args:
-        watchdog: forked before the connection; None for ``quiesce: none`` and in check mode.
+        watchdog: forked before the connection; None in check mode only.
         check: only predict.
 
     Raises:
@@ -74,6 +75,8 @@ def take(
         outcome = _outcome(members, options, check=True)
         outcome['changed'] |= half
         return outcome
+    if watchdog is None:
+        raise ValueError('only check mode goes without a watchdog')
     with locked(domains, wait=LOCK_WAIT):
         warnings = settle([(domain, _journal.load(domain.handle)) for domain in domains])
         if options.instant == 'domain':
@@ -82,14 +85,13 @@ def take(
         return _run(members, options, watchdog, warnings)
 
 
-def _run(
-    members: list[Member], options: TakeOptions, watchdog: Watchdog | None, warnings: list[str]
-) -> dict[str, t.Any]:
+def _run(members: list[Member], options: TakeOptions, watchdog: Watchdog, warnings: list[str]) -> dict[str, t.Any]:
     refuse_collisions((member.domain.name, *planned) for member in members for planned in member.plans)
     draft(members, options.description)
-    quiesce = Quiesce(watchdog, options.terms) if watchdog is not None else None
+    quiesce = Quiesce(watchdog, options.terms) if options.quiesce != NONE else None
+    pause = Pause(watchdog, options.terms.max_frozen)
     try:
-        Transaction(members, quiesce, options.quiesce).run()
+        Transaction(members, quiesce, options.quiesce, pause).run()
     except DiskSnapError as error:
         error.result.setdefault('warnings', []).extend(warnings)
         raise
@@ -100,7 +102,7 @@ def _run(
 
 
 def _one_by_one(
-    pairs: list[tuple[Domain, Request]], options: TakeOptions, watchdog: Watchdog | None, warnings: list[str]
+    pairs: list[tuple[Domain, Request]], options: TakeOptions, watchdog: Watchdog, warnings: list[str]
 ) -> dict[str, t.Any]:
     """Each domain a snapshot of its own: one that fails does not undo the others, and the task fails in the end."""
     total: dict[str, t.Any] = {

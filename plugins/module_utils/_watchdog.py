@@ -2,16 +2,16 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The process that thaws when everyone else is gone.
+"""The process that thaws when everyone else is gone: the module's side of it (``_watchdog_duty.py`` is the other).
 
 A ``finally`` does not run in a process that was killed, so the promise that no guest stays frozen needs a
 process of its own. It is forked before the module opens libvirt (a connection does not survive a fork), has
-its own session, holds none of the module's files, opens its own connection, and imports nothing after the
-fork, as Ansible deletes the module's code once the module has ended.
+its own session, holds none of the module's files, and opens its own connection.
 
 The two talk in lines of JSON over a socket pair. The module says ``arm`` (and waits for the answer) before it
-freezes, ``disarm`` once everything is thawed, or ``hold`` before it leaves a guest frozen on purpose. If the socket
-ends while it is armed, the module has died: then the guests are thawed at once.
+freezes, ``disarm`` once everything is thawed, or ``hold`` before it leaves a guest frozen on purpose; ``pause``
+before it stops vCPUs, and ``resumed``. If the socket ends while it is armed, the module has died: then the guests are
+thawed and resumed at once.
 """
 
 from __future__ import annotations
@@ -19,35 +19,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
-import threading
-import time
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
-from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
-from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import open_connection
-from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog_duty import Thawed, become_watchdog
 
-# how long the watchdog goes on with a guest that will not thaw, in seconds; by then somebody has to look
-GIVE_UP_AFTER = 3600.0
-RETRY_EVERY = 0.5
 ANSWER_WITHIN = 30.0
-
-
-@dataclass(frozen=True)
-class Thawed:
-    """What the watchdog did to one guest: how many file systems it thawed, and when (wall clock, seconds)."""
-
-    count: int
-    at: float
-
-
-# -- the module's side ------------------------------------------------------------------------------------------
 
 
 class Watchdog:
@@ -61,7 +41,7 @@ class Watchdog:
         self.start = 0
         child = os.fork()
         if child == 0:
-            _become_watchdog(uri, theirs)
+            become_watchdog(uri, theirs)
         theirs.close()
         os.waitpid(child, 0)
 
@@ -107,6 +87,25 @@ class Watchdog:
             return {}
         return {uuid: Thawed(*entry) for uuid, entry in answer.get('thawed', {}).items()}
 
+    def watch_pause(self, uuids: t.Sequence[str], limit: float) -> None:
+        """Have the vCPUs of these guests set going ``limit`` seconds from now. Stop them only after it returns.
+
+        Raises:
+            DiskSnapError: if the watchdog cannot do its duty.
+        """
+        answer = self._say(do='pause', uuids=list(uuids), limit=limit)
+        if answer.get('error'):
+            raise DiskSnapError('Failed to arm the watchdog', why=answer['error'], hint='Nothing was paused.')
+
+    def end_pause(self, *, stuck: t.Sequence[str] = ()) -> None:
+        """Tell it that the vCPUs run again.
+
+        Args:
+            stuck: the UUIDs of guests that are not known to run: the watchdog goes on until they do.
+        """
+        with contextlib.suppress(DiskSnapError):
+            self._say(do='resumed', stuck=list(stuck))
+
     def hold(self, token: str) -> None:
         """Tell it that the module ends and the guests stay frozen on purpose, until the deadline.
 
@@ -136,217 +135,3 @@ def dismiss(pid: int, start: int) -> bool:
         os.kill(pid, signal.SIGTERM)
         return True
     return False
-
-
-# -- the watchdog's side ----------------------------------------------------------------------------------------
-
-
-def _become_watchdog(uri: str, theirs: socket.socket) -> t.NoReturn:
-    """Leave the module's session, files and signals; serve; never return into the module's code."""
-    try:
-        os.setsid()
-        if os.fork() != 0:
-            os._exit(0)
-        os.chdir('/')
-        os.umask(0o077)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        keep = theirs.fileno()
-        os.closerange(3, keep)
-        os.closerange(keep + 1, os.sysconf('SC_OPEN_MAX') if os.sysconf('SC_OPEN_MAX') < 65536 else 65536)
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # it is news, not an order: see dismiss
-        _Duty(uri, theirs).serve()
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
-
-
-class _Duty:
-    """What the watchdog was told, and what it has done."""
-
-    def __init__(self, uri: str, channel: socket.socket) -> None:
-        self._uri = uri
-        self._channel: socket.socket | None = channel
-        self._buffer = b''
-        self._connection: t.Any = None
-        self._uuids: list[str] = []
-        self._agent_timeout = 5.0
-        self._deadline: float | None = None
-        self._thawed: dict[str, Thawed] = {}
-        self._safe: set[str] = set()
-        self._token: str | None = None
-        self._over = False
-        self._chases: list[threading.Thread] = []
-
-    def serve(self) -> None:
-        """Answer the module until it is over, and go on until no guest is stuck."""
-        self._watch()
-        for chase in self._chases:
-            chase.join()
-
-    def _watch(self) -> None:
-        """Thaw when the deadline has passed or the module has died."""
-        while not self._over:
-            due = self._deadline
-            if due is not None and time.monotonic() >= due:
-                self._thaw_all(due)
-                if self._deadline != due:
-                    continue  # the module has said something else meanwhile
-                if self._channel is None:
-                    return
-                # the module is still there, and a freeze that it asked for may take effect only now: come again
-                self._safe = set()
-                self._deadline = time.monotonic() + RETRY_EVERY
-            self._listen(self._deadline)
-
-    def _listen(self, deadline: float | None) -> None:
-        if self._channel is None:
-            if signal.sigtimedwait([signal.SIGTERM], max(0.0, (deadline or 0.0) - time.monotonic())):
-                self._reconnect()
-                self._uuids = [uuid for uuid in self._uuids if not self._is_over(uuid)]
-                self._over = not self._uuids
-            return
-        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([self._channel], [], [], wait)[0]:
-            return
-        data = self._channel.recv(65536)
-        if not data:
-            self._module_gone()
-            return
-        self._buffer += data
-        while b'\n' in self._buffer:
-            line, _newline, self._buffer = self._buffer.partition(b'\n')
-            self._answer(json.loads(line))
-
-    def _module_gone(self) -> None:
-        """The module ended without a word: nobody else will thaw, so there is nothing to wait for."""
-        self._channel = None
-        self._safe = set()
-        if self._uuids:
-            self._deadline = time.monotonic()
-        else:
-            self._over = True
-
-    def _reply(self, **message: t.Any) -> None:
-        message['thawed'] = {uuid: (entry.count, entry.at) for uuid, entry in self._thawed.items()}
-        if self._channel is not None:
-            with contextlib.suppress(OSError):
-                self._channel.sendall(json.dumps(message).encode() + b'\n')
-
-    def _answer(self, message: dict[str, t.Any]) -> None:
-        do = message['do']
-        if do == 'arm':
-            self._arm(message)
-        elif do == 'disarm':
-            self._uuids, self._deadline = [], None
-            for uuid in message['stuck']:
-                # a thread of its own: the next guests must not wait for an answer or for their deadline
-                self._chases.append(threading.Thread(target=self._chase, args=(uuid,), daemon=True))
-                self._chases[-1].start()
-            self._reply()
-        elif do == 'hold':
-            self._token = message['token']
-            self._reply()
-            self._channel, self._safe = None, set()
-            self._over = self._deadline is None
-
-    def _arm(self, message: dict[str, t.Any]) -> None:
-        try:
-            if self._connection is None or not self._connection.isAlive():
-                self._connection = open_connection(self._uri)
-            for uuid in message['uuids']:
-                self._connection.lookupByUUIDString(uuid)
-        except (DiskSnapError, libvirt.libvirtError) as error:
-            self._reply(error=str(error))
-            return
-        self._uuids = message['uuids']
-        self._agent_timeout = message['agent_timeout']
-        self._thawed, self._safe = {}, set()
-        self._deadline = time.monotonic() + message['max_frozen']
-        self._reply(pid=os.getpid())
-
-    # -- thawing ------------------------------------------------------------------------------------------
-
-    def _thaw_all(self, due: float) -> None:
-        """Thaw side by side, and go on with those that will not until they do or are gone, or ``due`` does not hold."""
-        give_up = time.monotonic() + GIVE_UP_AFTER
-        while time.monotonic() < give_up:
-            self._reconnect()
-            left = [uuid for uuid in self._uuids if uuid not in self._safe]
-            threads = [threading.Thread(target=self._make_safe, args=(uuid,), daemon=True) for uuid in left]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(self._agent_timeout * 4 + 10)
-            self._listen_now()
-            if self._deadline != due or all(uuid in self._safe for uuid in self._uuids):
-                return
-            time.sleep(RETRY_EVERY)
-
-    def _chase(self, uuid: str) -> None:
-        """Go on with one guest that has not confirmed its thaw, whatever else there is to do."""
-        give_up = time.monotonic() + GIVE_UP_AFTER
-        while time.monotonic() < give_up:
-            with contextlib.suppress(Exception):  # whatever it is: the guest is not known to be thawed
-                self._reconnect()
-                if self._thaw_one(uuid):
-                    return
-            time.sleep(RETRY_EVERY)
-
-    def _make_safe(self, uuid: str) -> None:
-        if self._thaw_one(uuid):
-            self._safe.add(uuid)
-
-    def _listen_now(self) -> None:
-        """Hear the module, if it is still there: it may have thawed everything itself meanwhile."""
-        if self._channel is not None and select.select([self._channel], [], [], 0)[0]:
-            self._listen(time.monotonic())
-
-    def _reconnect(self) -> None:
-        """Open libvirt anew unless it answers: isAlive() alone does not notice that libvirtd was restarted."""
-        with contextlib.suppress(libvirt.libvirtError):
-            if self._connection is not None and self._connection.getLibVersion():
-                return
-        with contextlib.suppress(DiskSnapError):
-            self._connection = open_connection(self._uri)
-
-    def _thaw_one(self, uuid: str) -> bool:
-        """Thaw one guest; whether it is safe: its agent says thawed, or it no longer runs."""
-        try:
-            domain = self._connection.lookupByUUIDString(uuid)
-            if not domain.isActive() or self._is_over(uuid):
-                return True
-            agent = Agent(domain, self._agent_timeout)
-            agent.bound()
-            count = agent.thaw()
-            if count:
-                self._thawed[uuid] = Thawed(count, time.time())
-                self._note(domain)
-            return not agent.frozen()
-        except libvirt.libvirtError as error:
-            return bool(error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN)
-        except DiskSnapError:
-            return False  # the agent does not answer now: the caller comes back
-
-    def _is_over(self, uuid: str) -> bool:
-        """Whether the journal says that the freeze we were left to watch has ended; a later one is not ours to end."""
-        if self._token is None:
-            return False
-        try:
-            quiesce = _journal.load(self._connection.lookupByUUIDString(uuid)).quiesce
-        except (DiskSnapError, libvirt.libvirtError):
-            return False
-        return quiesce is None or quiesce.token != self._token or quiesce.state == _journal.THAWED
-
-    def _note(self, domain: t.Any) -> None:
-        """Leave word in the journal for the task that comes to thaw. The guest is thawed already: best effort."""
-        if self._token is None:
-            return
-        with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
-            quiesce = _journal.load(domain).quiesce
-            if quiesce is not None and quiesce.token == self._token:
-                _journal.end_quiesce(quiesce, 'watchdog')
-                _journal.store_quiesce(domain, quiesce)

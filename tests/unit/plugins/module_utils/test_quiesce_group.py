@@ -17,20 +17,38 @@ from types import SimpleNamespace
 import libvirt
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _watchdog
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _watchdog_duty
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, Terms, side_by_side
 
 
 class FakeDomain:
-    """A guest. ``answers`` is whether its agent does; ``fault`` is what its connection raises."""
+    """A guest. ``answers`` is whether its agent does; ``fault`` is what its connection raises.
+
+    ``paused`` is libvirt's reason; ``late`` the number of looks after which a pause that was asked for takes effect.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self.frozen = False
         self.answers = True
         self.fault: Exception | None = None
+        self.paused: int | None = None
+        self.late = 0
+
+    def state(self, flags: int) -> list[int]:
+        if self.late:
+            self.late -= 1
+            if not self.late:
+                self.paused = libvirt.VIR_DOMAIN_PAUSED_USER
+                return [libvirt.VIR_DOMAIN_RUNNING, 1]
+        if self.paused is None:
+            return [libvirt.VIR_DOMAIN_RUNNING, 1]
+        return [libvirt.VIR_DOMAIN_PAUSED, self.paused]
+
+    def resume(self) -> None:
+        self.paused = None
 
     def name(self) -> str:
         return self._name
@@ -164,11 +182,11 @@ class Talk:
         connection = SimpleNamespace(
             isAlive=lambda: True, getLibVersion=lambda: 1, lookupByUUIDString=lambda uuid: domains[uuid]
         )
-        monkeypatch.setattr(_watchdog, 'open_connection', lambda _uri: connection)
-        monkeypatch.setattr(_watchdog, 'RETRY_EVERY', 0.05)
+        monkeypatch.setattr(_watchdog_duty, 'open_connection', lambda _uri: connection)
+        monkeypatch.setattr(_watchdog_duty, 'RETRY_EVERY', 0.05)
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(5)
-        self.thread = threading.Thread(target=_watchdog._Duty('test:///', theirs).serve, daemon=True)
+        self.thread = threading.Thread(target=_watchdog_duty._Duty('test:///', theirs).serve, daemon=True)
         self.thread.start()
 
     def say(self, **message: t.Any) -> dict[str, t.Any]:
@@ -244,3 +262,45 @@ def test_leaves_a_guest_that_is_not_stuck_alone(talk: Talk, domains: dict[str, F
 
     until(lambda: not domains['b'].frozen)
     assert domains['a'].frozen
+
+
+# -- vCPUs that the module stopped --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('how', ['dies', 'too long', 'stuck'])
+def test_resumes_a_guest_that_nobody_else_does(how: str, talk: Talk, domains: dict[str, FakeDomain]) -> None:
+    assert 'error' not in talk.say(do='pause', uuids=['a'], limit=0.2 if how == 'too long' else 60)
+    domains['a'].paused = libvirt.VIR_DOMAIN_PAUSED_USER
+
+    if how == 'dies':
+        talk.socket.close()
+    elif how == 'stuck':
+        talk.say(do='resumed', stuck=['a'])
+
+    until(lambda: domains['a'].paused is None)
+
+
+@pytest.mark.parametrize('how', ['dies', 'resumed'])
+def test_leaves_a_guest_that_something_else_has_stopped(how: str, talk: Talk, domains: dict[str, FakeDomain]) -> None:
+    talk.say(do='pause', uuids=['a', 'b'], limit=60)
+    domains['a'].paused = libvirt.VIR_DOMAIN_PAUSED_IOERROR
+    domains['b'].paused = libvirt.VIR_DOMAIN_PAUSED_USER
+    if how == 'resumed':
+        domains['b'].paused = None
+        talk.say(do='resumed', stuck=[])
+        domains['b'].paused = libvirt.VIR_DOMAIN_PAUSED_USER  # by the operator, later
+
+    talk.socket.close()
+    talk.thread.join(5)
+
+    assert domains['a'].paused == libvirt.VIR_DOMAIN_PAUSED_IOERROR
+    assert (domains['b'].paused is None) == (how == 'dies')
+
+
+def test_a_pause_that_takes_effect_after_the_module_died_is_ended(talk: Talk, domains: dict[str, FakeDomain]) -> None:
+    talk.say(do='pause', uuids=['a'], limit=60)
+    domains['a'].late = 2
+
+    talk.socket.close()
+
+    until(lambda: domains['a'].late == 0 and domains['a'].paused is None)

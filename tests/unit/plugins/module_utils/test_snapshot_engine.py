@@ -19,6 +19,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods import registry
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import settle
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import (
     NONE,
@@ -91,6 +92,7 @@ class FakeHandle:
     def __init__(self, name: str) -> None:
         self._name = name
         self.stored: str | None = None
+        self.domain: t.Any = None
 
     def name(self) -> str:
         return self._name
@@ -113,19 +115,32 @@ class FakeHandle:
 
     def suspend(self) -> None:
         LOG.append(f'suspend {self._name}')
+        self.domain.state = 'paused'
 
     def resume(self) -> None:
         LOG.append(f'resume {self._name}')
+        self.domain.state = 'running'
+
+
+class FakeWatchdog:
+    """Notes what it is told about pauses."""
+
+    def watch_pause(self, uuids: t.Sequence[str], limit: float) -> None:
+        LOG.append(f'watch {",".join(uuids)} {limit:g}')
+
+    def end_pause(self, *, stuck: t.Sequence[str] = ()) -> None:
+        LOG.append(f'unwatch {",".join(stuck)}'.strip())
 
 
 class FakeQuiesce:
     """A freeze that does what ``errors`` and ``held`` say."""
 
-    mountpoints = ()
-
-    def __init__(self, errors: dict[str, str] | None = None, lost: t.Collection[str] = ()) -> None:
+    def __init__(
+        self, errors: dict[str, str] | None = None, lost: t.Collection[str] = (), *, partly: bool = False
+    ) -> None:
         self.errors = errors or {}
         self.lost = lost
+        self.mountpoints = ('/data',) if partly else ()
 
     def flush(self, guests: t.Sequence[t.Any]) -> None:
         LOG.append('flush ' + ','.join(guest.name for guest in guests))
@@ -165,23 +180,26 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def member(name: str, disks: str, *, state: str = 'running') -> Member:
-    """A domain; disks as 'vda:qemu vdb:copy'."""
+    """A domain; disks as 'vda:qemu vdb:copy', or 'vda:still' for a copy of a qcow2 image."""
     domain: t.Any = SimpleNamespace(
         name=name, uuid=f'uuid-{name}', handle=FakeHandle(name), state=state, live=state != 'off'
     )
+    domain.handle.domain = domain
     subject = Subject(domain, state != 'off', 's1')
     one = Member(domain, subject, Journal())
     for word in disks.split():
         target, _colon, method = word.partition(':')
-        fake = {'qemu': OVERLAY, 'copy': COPY}[method]
-        one.plans.append((fake, fake.plan(subject, t.cast(t.Any, SimpleNamespace(target=target)), Method(method), '')))
+        fake = OVERLAY if method == 'qemu' else COPY
+        made = fake.plan(subject, t.cast(t.Any, SimpleNamespace(target=target)), Method(method), '')
+        made.still = method == 'still'
+        one.plans.append((fake, made))
     return one
 
 
 def run(members: list[Member], quiesce: FakeQuiesce | None, policy: str) -> None:
     """Draft and run."""
     draft(members, None)
-    Transaction(members, t.cast(t.Any, quiesce), policy).run()
+    Transaction(members, t.cast(t.Any, quiesce), policy, Pause(t.cast(t.Any, FakeWatchdog()), 10)).run()
 
 
 def stored(one: Member) -> Journal:
@@ -313,6 +331,9 @@ def test_thawed_in_the_middle_is_not_file_system_consistent() -> None:
         ('vda:copy vdb:copy', FakeQuiesce({'web': 'flush'}), 'running', True),
         ('vda:copy vdb:copy', None, 'paused', False),
         ('vda:copy vdb:copy', None, 'off', False),
+        ('vda:still', None, 'running', True),  # a qcow2 image must be written out
+        ('vda:still', FakeQuiesce(), 'running', False),
+        ('vda:still', FakeQuiesce(partly=True), 'running', True),  # the rest of the guest writes on
     ],
 )
 def test_pauses_only_where_copies_would_not_fit(
@@ -324,6 +345,7 @@ def test_pauses_only_where_copies_would_not_fit(
     if pauses:
         commits = [line for line in LOG if line.startswith(('suspend', 'commit', 'resume'))]
         assert (commits[0], commits[-1]) == ('suspend web', 'resume web')
+        assert LOG.index('watch uuid-web 10') < LOG.index('suspend web') < LOG.index('unwatch')
 
 
 def test_a_paused_guest_runs_again_after_a_commit_that_failed() -> None:
@@ -333,6 +355,39 @@ def test_a_paused_guest_runs_again_after_a_commit_that_failed() -> None:
         run([member('web', 'vda:copy vdb:copy')], None, NONE)
 
     assert LOG.index('suspend web') < LOG.index('resume web') < LOG.index('rollback copy web vda,vdb')
+
+
+def test_a_guest_that_was_set_going_too_early_has_no_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    web = member('web', 'vda:copy vdb:copy')
+    monkeypatch.setattr(COPY, 'commit', lambda *_: web.domain.handle.resume())
+
+    with pytest.raises(DiskSnapError, match='max_frozen'):
+        run([web], None, NONE)
+
+    assert 'unwatch' in LOG  # it runs, so the watchdog has nothing left to do
+    assert 'rollback copy web vda,vdb' in LOG
+
+
+def test_a_guest_that_does_not_go_on_is_left_to_the_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    web = member('web', 'vda:copy vdb:copy')
+
+    def fail() -> t.NoReturn:
+        raise DiskSnapError('Failed to resume')
+
+    monkeypatch.setattr(web.domain.handle, 'resume', fail)
+
+    with pytest.raises(DiskSnapError, match='resume'):
+        run([web], None, NONE)
+
+    assert 'unwatch uuid-web' in LOG
+
+
+def test_the_journal_says_beforehand_that_a_guest_may_be_paused() -> None:
+    web = member('web', 'vda:copy vdb:copy')
+
+    run([web], FakeQuiesce(), REQUIRED)
+
+    assert stored(web).snapshots['s1'].pauses
 
 
 def test_a_domain_that_has_it_already_is_left_alone() -> None:

@@ -13,13 +13,22 @@ import typing as t
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 
 
-def run(argv: t.Sequence[str], what: str, *, timeout: float, domain: str | None = None, disk: str | None = None) -> str:
+def run(
+    argv: t.Sequence[str],
+    what: str,
+    *,
+    timeout: float,
+    domain: str | None = None,
+    disk: str | None = None,
+    accept: t.Collection[int] = (0,),
+) -> str:
     """Run a program to its end; its standard output.
 
     Args:
         argv: the program and its arguments.
         what: what fails if it fails, for the error.
         timeout: seconds after which it is killed.
+        accept: exit statuses that are no error.
 
     Raises:
         DiskSnapError: if it is not installed, ends with an error, or takes too long.
@@ -50,7 +59,7 @@ def run(argv: t.Sequence[str], what: str, *, timeout: float, domain: str | None 
             if argv[0] == 'qemu-img'
             else None,
         ) from error
-    if process.returncode != 0:
+    if process.returncode not in accept:
         words = ' '.join(complaints.split()) or f'{argv[0]} ended with status {process.returncode}'
         raise DiskSnapError(what, domain=domain, disk=disk, why=words)
     return output

@@ -11,6 +11,7 @@ import posixpath
 import typing as t
 from dataclasses import replace
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -145,6 +146,7 @@ class Users:
         for _again in range(2):  # the first look may fall into another task's change of this domain
             try:
                 reasons = [reason for disk in _disks_of(domain) if (reason := self._add_disk(disk, name))]
+                self._add_copies(domain)
             except DiskSnapError as error:
                 if error.code == libvirt.VIR_ERR_NO_DOMAIN:
                     return  # the domain went away since it was listed
@@ -152,6 +154,13 @@ class Users:
             if not reasons:
                 return
         self.unknown[name] = '; '.join(dict.fromkeys(reasons))
+
+    def _add_copies(self, domain: t.Any) -> None:
+        """Note what the copies stand on that a snapshot of ours holds: nothing but the journal may know of them."""
+        for snapshot in _journal.load(domain).snapshots.values():
+            for one in snapshot.disks:
+                for path in one.backing:
+                    self._images.setdefault(self._pools.canonical(path), set()).add(one.backup_source.path or '')
 
     def _add_disk(self, disk: Disk, name: str) -> str | None:
         """Note all layers that can be seen; why there may be more, or None."""

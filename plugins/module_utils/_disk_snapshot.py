@@ -11,10 +11,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._remove import remove
-from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import NONE
+from ansible_collections.disksnap.libvirt.plugins.module_utils._revert import revert
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import requests, terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
@@ -23,7 +22,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Take or remove a snapshot, as the task says."""
+    """Take or remove a snapshot, or go back to it, as the task says."""
     params, check = module.params, module.check_mode
     wanted = requests(params)
     validate_snapshot_name(params['snapshot_name'])
@@ -36,15 +35,15 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         description=params['description'],
         instant=params['instant'],
     )
-    if params['state'] == 'reverted':
-        raise DiskSnapError(
-            f'Failed to revert to the snapshot {options.snapshot_name}', why='no method of this release can do it'
-        )
     with contextlib.ExitStack() as stack:
         watchdog = None
-        if params['state'] == 'present' and options.quiesce != NONE and not check:
+        if params['state'] == 'present' and not check:
             watchdog = stack.enter_context(contextlib.closing(Watchdog(params['uri'])))  # before the connection
         host = stack.enter_context(open_host(params['uri']))
         if params['state'] == 'absent':
             return remove(host, wanted, options.snapshot_name, timeout=params['timeout'], check=check)
+        if params['state'] == 'reverted':
+            return revert(
+                host, wanted, options.snapshot_name, force=params['force'], timeout=params['timeout'], check=check
+            )
         return take(host, wanted, options, watchdog, check=check)

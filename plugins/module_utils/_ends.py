@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
     COMMIT,
     NO_BASE,
@@ -20,31 +20,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
     MergeSpec,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_plan import Reading, read
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_taken
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, left_out_reason
 
 WHAT = 'Failed to select what to merge'
-
-
-def unsettled(domains: t.Sequence[tuple[Domain, Journal]]) -> dict[str, list[SnapshotRecord]]:
-    """What ``settle`` would undo on these domains, by the domain's UUID."""
-    groups = {record.group for _domain, journal in domains for record in half_taken(journal)}
-    return {
-        domain.uuid: [
-            record for record in journal.snapshots.values() if record.group in groups or record in half_taken(journal)
-        ]
-        for domain, journal in domains
-    }
-
-
-def foretold(domain: Domain, records: t.Iterable[SnapshotRecord]) -> list[str]:
-    """The warnings of check mode about what an interrupted run left."""
-    return [
-        f'An interrupted run has left the snapshot {record.name} of the domain {domain.name} half taken; '
-        'it would be undone.'
-        for record in records
-    ]
 
 
 @dataclass

@@ -11,26 +11,33 @@ import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge, _result
-from ansible_collections.disksnap.libvirt.plugins.module_utils._ends import foretold, unsettled
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeResult, MergeSpec
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import settle
+from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
 
 @dataclass
 class Removal:
-    """The snapshot on one domain: ``merging`` are the disks whose layers are merged, ``lost`` those that have none."""
+    """The snapshot on one domain.
+
+    ``merging`` are the disks whose layers are merged, ``copied`` those whose copies are deleted, ``lost`` those of
+    which the storage has neither; ``faults`` says of which copies nobody could have made use any more, and why.
+    """
 
     domain: Domain
     record: SnapshotRecord | None = None
     merging: list[DiskRecord] = field(default_factory=list)
+    copied: list[DiskRecord] = field(default_factory=list)
     lost: list[DiskRecord] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
 
     @property
     def changes(self) -> bool:
@@ -76,15 +83,19 @@ def remove(
         left = max(0.0, timeout - (time.monotonic() - began))
         options = _merge.MergeOptions(timeout=left, own=True)
         plans = _merge.plan_all([(one.domain, one.specs()) for one in removals if one.merging], options)
+        errors: list[DiskSnapError] = []
         if check:
             results = {plan.domain.name: _merge.predict(plan, options) for plan in plans}
         else:
+            errors = [error for one in removals for error in _delete_copies(one, snapshot_name)]
             results = _merge.run(plans, options)
             for one in removals:
-                _forget_lost(one, snapshot_name)
+                _forget(one, one.lost, snapshot_name)
     outcome = _outcome(removals, plans, results, snapshot_name)
     outcome['warnings'] = [*warnings, *outcome['warnings']]
     outcome['changed'] |= bool(settled)
+    if errors:
+        raise _first(errors, outcome)
     failed = [
         (plan.domain.name, one) for plan in plans for one in results[plan.domain.name] if one.state != _merge.MERGED
     ]
@@ -101,48 +112,68 @@ def _plan(domain: Domain, request: Request, snapshot_name: str, halves: t.Sequen
     record = journal.snapshots.get(snapshot_name)
     if record is None:
         return Removal(domain)
-    if request.disks is not None:
-        _confirm(domain, request, record)
+    refuse_other_disks(domain, request, record, f'Failed to remove the snapshot {record.name}')
     removal = Removal(domain, record)
     for disk in record.disks:
-        there = disk.target in journal.merges or method_of(disk.method).present(domain, disk)
-        (removal.merging if there else removal.lost).append(disk)
+        method = method_of(disk.method)
+        merging = not method.copies and disk.target in journal.merges
+        if not merging and not method.present(domain, disk):
+            removal.lost.append(disk)
+        elif not method.copies:
+            removal.merging.append(disk)
+        else:
+            removal.copied.append(disk)
+            fault = method.fault(domain, disk)
+            if fault is not None:
+                removal.faults[disk.target] = fault
     return removal
-
-
-def _confirm(domain: Domain, request: Request, record: SnapshotRecord) -> None:
-    disks = domain.read().disks
-    named = {_chain.find(disks, entry['target'], domain).target for entry in request.disks or ()}
-    recorded = {disk.target for disk in record.disks}
-    if named != recorded:
-        raise DiskSnapError(
-            f'Failed to remove the snapshot {record.name}',
-            domain=domain.name,
-            why=f'it is over other disks ({", ".join(sorted(recorded))}, not {", ".join(sorted(named))})',
-            hint='Leave disks out, or name the same ones.',
-        )
 
 
 def _warnings(removals: t.Sequence[Removal], *, check: bool) -> list[str]:
     verb = 'would be' if check else 'was'
     warnings = []
     for one in removals:
+        for disk in one.lost:
+            place = f'The snapshot of disk {disk.target} of the domain {one.domain.name} is lost'
+            if method_of(disk.method).copies:
+                warnings.append(f'{place}: the storage does not have it any more; the entry {verb} cleared.')
+                continue
+            warnings.append(
+                f'{place}: its layer is not in the backing chain any more; the entry {verb} cleared, and '
+                f'{disk.volumes[0].path}, if it is still there, left alone.'
+            )
         warnings += [
-            f'The layer of disk {disk.target} of the domain {one.domain.name} is not in its backing chain any more; '
-            f'the entry {verb} cleared, and {disk.volumes[0].path}, if it is still there, left alone.'
-            for disk in one.lost
+            f'The snapshot of disk {target} of the domain {one.domain.name} was of no use any more: {fault}.'
+            for target, fault in one.faults.items()
         ]
     return warnings
 
 
-def _forget_lost(one: Removal, snapshot_name: str) -> None:
-    if not one.lost:
-        return
+def _delete_copies(one: Removal, snapshot_name: str) -> list[DiskSnapError]:
+    """Delete the copies of one domain's disks, and forget those that are gone; what failed."""
+    errors: list[DiskSnapError] = []
+    if not one.copied:
+        return errors
+    journal = _journal.load(one.domain.handle)
+    journal.snapshots[snapshot_name].state = _journal.REMOVING
+    _journal.store(one.domain.handle, journal)
+    for name in dict.fromkeys(disk.method for disk in one.copied):
+        disks = [disk for disk in one.copied if disk.method == name]
+        try:
+            with explained(f'Failed to remove the snapshot {snapshot_name}', domain=one.domain.name):
+                method_of(name).remove(one.domain, disks)
+            _forget(one, disks, snapshot_name)
+        except DiskSnapError as error:
+            errors.append(error)
+    return errors
+
+
+def _forget(one: Removal, disks: t.Sequence[DiskRecord], snapshot_name: str) -> None:
     journal: Journal = _journal.load(one.domain.handle)
     record = journal.snapshots.get(snapshot_name)
-    if record is None:
+    if record is None or not disks:
         return
-    gone = {disk.target for disk in one.lost}
+    gone = {disk.target for disk in disks}
     record.disks = [disk for disk in record.disks if disk.target not in gone]
     if not record.disks:
         del journal.snapshots[snapshot_name]
@@ -162,7 +193,10 @@ def _outcome(
     return {
         'changed': any(one.changes for one in removals),
         'domains': [_facts(one, results.get(one.domain.name, []), snapshot_name) for one in removals],
-        'diff': _result.merge_diff(plans, results),
+        'diff': _result.joined(
+            _result.merge_diff(plans, results),
+            _result.removal_diff((one.domain.name, disk) for one in removals for disk in one.copied),
+        ),
         'warnings': [
             *(text for plan in plans for text in plan.warnings),
             *(text for one in merged for text in one.warnings),
@@ -178,6 +212,14 @@ def _facts(one: Removal, results: t.Sequence[MergeResult], snapshot_name: str) -
     now = {result.target: result.modified_disk for result in results}
     disks = [replace(disk, modified_disk=now.get(disk.target)) for disk in one.record.disks]
     return _result.snapshot(one.domain, replace(one.record, disks=disks))
+
+
+def _first(errors: t.Sequence[DiskSnapError], outcome: dict[str, t.Any]) -> DiskSnapError:
+    first = errors[0]
+    if errors[1:]:
+        first.hint = f'{first.hint or ""} {len(errors) - 1} more failed: {" ".join(map(str, errors[1:]))}'.strip()
+    first.result = outcome
+    return first
 
 
 def _failure(

@@ -32,6 +32,7 @@ def _disk(record: DiskRecord) -> dict[str, t.Any]:
     return {
         'target': record.target,
         'method': record.method,
+        'reason': record.reason,
         'method_xml': record.method_xml,
         'modified_disk': record.modified_disk,
         'backup_source': asdict(record.backup_source),
@@ -54,14 +55,19 @@ def quiesce(domain: Domain, record: QuiesceRecord, state: str) -> dict[str, t.An
     }
 
 
-def disk_diff(pairs: t.Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
-    """``--diff`` of disks: domain, target, XML before and XML after."""
+def disk_diff(entries: t.Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
+    """``--diff`` of disks: domain, target, what is there before and after, as XML or as lines of text."""
     before = after = ''
-    for domain, target, old, new in pairs:
+    for domain, target, old, new in entries:
         heading = f'# disk {target} of domain {domain}\n'
         before += heading + _lines(old)
         after += heading + _lines(new)
     return {'before': before, 'after': after}
+
+
+def joined(*diffs: dict[str, str]) -> dict[str, str]:
+    """Several diffs as one."""
+    return {side: ''.join(diff[side] for diff in diffs) for side in ('before', 'after')}
 
 
 def _lines(xml: str) -> str:
@@ -79,9 +85,29 @@ def merge_diff(plans: t.Iterable[DomainMerge], results: t.Mapping[str, t.Sequenc
 
 
 def snapshot_diff(new: t.Iterable[tuple[Domain, SnapshotRecord]]) -> dict[str, str]:
-    """``--diff`` of a snapshot that is taken."""
+    """``--diff`` of a snapshot that is taken: each disk before and after, how it is taken and why, and what is made."""
     return disk_diff(
-        (domain.name, disk.target, disk.original, disk.modified_disk or disk.original)
+        (domain.name, disk.target, disk.original, f'{disk.modified_disk or disk.original}\n{_made(disk)}')
         for domain, record in new
         for disk in record.disks
+    )
+
+
+def removal_diff(gone: t.Iterable[tuple[str, DiskRecord]]) -> dict[str, str]:
+    """``--diff`` of copies that are deleted: the domain's name and the disk."""
+    return disk_diff((domain, disk.target, _made(disk), '') for domain, disk in gone)
+
+
+def revert_diff(pairs: t.Iterable[tuple[Domain, SnapshotRecord]]) -> dict[str, str]:
+    """``--diff`` of a revert, which changes no definition."""
+    return disk_diff(
+        (domain.name, disk.target, 'as it is now', f'as of {record.created_at}, snapshot {record.name}')
+        for domain, record in pairs
+        for disk in record.disks
+    )
+
+
+def _made(disk: DiskRecord) -> str:
+    return '\n'.join(
+        [f'# method {disk.method} ({disk.reason})', disk.method_xml, *(f'# volume {one.path}' for one in disk.volumes)]
     )

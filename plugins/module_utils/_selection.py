@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import choose
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
@@ -92,6 +93,29 @@ def _refuse_twice(disks: t.Sequence[Disk], domain: Domain) -> None:
             raise DiskSnapError(
                 'Failed to select disks', domain=domain.name, disk=disk.target, why='disks names it more than once'
             )
+
+
+def refuse_other_disks(domain: Domain, request: Request, record: SnapshotRecord, what: str) -> None:
+    """Refuse a task that names other disks than those of the snapshot that it is about.
+
+    Args:
+        what: fails, for the error.
+
+    Raises:
+        DiskSnapError: if it does.
+    """
+    if request.disks is None:
+        return
+    disks = domain.read().disks
+    named = {_chain.find(disks, entry['target'], domain).target for entry in request.disks}
+    recorded = {disk.target for disk in record.disks}
+    if named != recorded:
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            why=f'it is over other disks ({", ".join(sorted(recorded))}, not {", ".join(sorted(named))})',
+            hint='Leave disks out, or name the same ones.',
+        )
 
 
 def plan(subject: Subject, selection: Selection) -> list[tuple[DiskMethod, DiskPlan]]:

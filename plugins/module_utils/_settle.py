@@ -10,9 +10,12 @@ import socket
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, recover
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import undo
 
 # seconds after which a run on another machine, of which nothing can be known, counts as dead
@@ -23,6 +26,11 @@ HALF_TAKEN = (_journal.PREPARING, _journal.COMMITTING)
 def half_taken(journal: Journal) -> list[SnapshotRecord]:
     """Entries of snapshots that a run began and never finished."""
     return [record for record in journal.snapshots.values() if record.state in HALF_TAKEN]
+
+
+def half_reverted(journal: Journal) -> list[SnapshotRecord]:
+    """Entries of snapshots to which a run was taking the domain back when it ended."""
+    return [record for record in journal.snapshots.values() if record.state == _journal.REVERTING]
 
 
 def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
@@ -38,15 +46,37 @@ def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
         raise DiskSnapError(
             'Failed to start',
             domain=domain.name,
-            why=f'a run on {owner.host} (pid {owner.pid}) began to take the snapshot {record.name} '
-            f'at {record.created_at} and may still be at it',
+            why=f'a run on {owner.host} (pid {owner.pid}) began to '
+            f'{"go back to" if record.state == _journal.REVERTING else "take"} the snapshot {record.name}, '
+            f'taken at {record.created_at}, and may still be at it',
             hint='Nothing was changed. What it leaves, if it dies, is undone by the first run after '
             f'{FOREIGN_RUN_AGE / 60:.0f} minutes.',
         )
 
 
+def unsettled(domains: t.Sequence[tuple[Domain, Journal]]) -> dict[str, list[SnapshotRecord]]:
+    """What ``settle`` would undo on these domains, by the domain's UUID; reverts, which it ends, are none of it."""
+    groups = {record.group for _domain, journal in domains for record in half_taken(journal)}
+    return {
+        domain.uuid: [
+            record for record in journal.snapshots.values() if record.group in groups or record in half_taken(journal)
+        ]
+        for domain, journal in domains
+    }
+
+
+def foretold(domain: Domain, records: t.Iterable[SnapshotRecord]) -> list[str]:
+    """The warnings of check mode about what an interrupted run left."""
+    reverts = [going_back(domain, record) for record in half_reverted(_journal.load(domain.handle))]
+    return reverts + [
+        f'An interrupted run has left the snapshot {record.name} of the domain {domain.name} half taken; '
+        'it would be undone.'
+        for record in records
+    ]
+
+
 def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
-    """Undo the half-taken snapshots of these domains; what was done, as warnings.
+    """End the reverts and undo the half-taken snapshots of these domains; what was done, as warnings.
 
     A snapshot of several domains is whole or not there: where one of them was half taken, those of the same group
     that had been recorded already go too.
@@ -55,17 +85,31 @@ def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
         DiskSnapError: if something cannot be undone.
     """
     for domain, journal in domains:
-        for record in half_taken(journal):
+        for record in [*half_taken(journal), *half_reverted(journal)]:
             _refuse_alive(domain, record)
     warnings = []
+    for domain, journal in domains:
+        for record in half_reverted(journal):
+            warnings.append(recover(domain, record))
+            journal.snapshots = _journal.load(domain.handle).snapshots
     groups = {record.group for _domain, journal in domains for record in half_taken(journal)}
     for domain, journal in domains:
         for record in list(journal.snapshots.values()):
             if record.state not in HALF_TAKEN and record.group not in groups:
                 continue
+            _set_going(domain, record)
             undo(domain, journal, record.name)
             warnings.append(
                 f'An interrupted run had left the snapshot {record.name} of the domain {domain.name} half taken; '
                 'it was undone.'
             )
     return warnings
+
+
+def _set_going(domain: Domain, record: SnapshotRecord) -> None:
+    """Resume a domain that the dead run had stopped for its commit, if its watchdog died with it."""
+    if not record.pauses or record.state != _journal.COMMITTING:
+        return
+    with explained('Failed to resume the domain', domain=domain.name):
+        if domain.handle.state(0)[:2] == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER]:
+            domain.handle.resume()

@@ -14,20 +14,13 @@ from dataclasses import replace
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge, _result
-from ansible_collections.disksnap.libvirt.plugins.module_utils._ends import (
-    Wanted,
-    by_ends,
-    by_snapshot,
-    foretold,
-    named_disks,
-    unsettled,
-)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._ends import Wanted, by_ends, by_snapshot, named_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, open_host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeOptions, MergeResult
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import settle
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests
 
 

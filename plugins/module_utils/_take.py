@@ -19,13 +19,14 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base imp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Quiesce, Terms
+from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, mixed_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import (
     Selection,
     plan,
     refuse_collisions,
     select,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_taken, settle
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_reverted, half_taken, settle
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import (
     NONE,
     REQUIRED,
@@ -70,7 +71,8 @@ def take(
     domains = [host.domain(request.name) for request in requests]
     refuse_same(domains)
     if check:
-        half = any(half_taken(_journal.load(domain.handle)) for domain in domains)
+        journals = [_journal.load(domain.handle) for domain in domains]
+        half = any(half_taken(journal) or half_reverted(journal) for journal in journals)
         members = [_member(domain, request, options, check=True) for domain, request in zip(domains, requests)]
         outcome = _outcome(members, options, check=True)
         outcome['changed'] |= half
@@ -150,6 +152,10 @@ def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bo
     if existing is not None and existing.state == _journal.PRESENT:
         _confirm(domain, existing, selection)
         member.existing = existing
+    elif existing is not None and existing.state == _journal.REVERTING and not check:
+        raise mixed_disks(domain, existing)
+    elif existing is not None and existing.state == _journal.REVERTING:
+        member.existing = existing  # the next run ends the revert first
     elif existing is not None and existing.state == _journal.REMOVING:
         raise DiskSnapError(
             f'Failed to take the snapshot {existing.name}',
@@ -167,6 +173,7 @@ def _as_if_settled(
 ) -> tuple[Selection, set[str]]:
     """What the disks will be once the leftovers of interrupted runs are undone, which check mode must not do."""
     reclaimed: set[str] = set()
+    warnings += [going_back(domain, record) for record in half_reverted(journal)]
     disks = {disk.target: (disk, method) for disk, method in selection.disks}
     for record in half_taken(journal):
         warnings.append(

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
-  - Takes a point in time of the disks of one domain, or of several as one group, and removes it again.
+  - Takes a point in time of the disks of one domain, or of several as one group, goes back to it, and removes it again.
   - The guests' file systems are frozen once for all their disks, for as short as can be. A process outside this
     module thaws them if the module, its connection or the controller dies.
   - A snapshot is there for all the disks and domains of the task, or for none. What an interrupted run left is
@@ -45,8 +45,11 @@ options:
     description:
       - V(present) takes the snapshot.
       - V(absent) lets go of the point in time; the guest's data of now stays. For the method V(qemu) the overlay is
-        merged into its backing file, as M(disksnap.libvirt.snapshot_merge) does with its defaults.
-      - V(reverted) goes back to the point in time. No method of this release can do it.
+        merged into its backing file, as M(disksnap.libvirt.snapshot_merge) does with its defaults. For the others the
+        copy is deleted.
+      - V(reverted) goes back to the point in time. What was written since is lost. The snapshot is still there
+        afterwards. The domain must be shut off, or O(force) be given. Each run goes back, so that the task is always
+        changed.
     type: str
     choices:
       - present
@@ -56,9 +59,12 @@ options:
   method:
     description:
       - How to snapshot the disks that name no method of their own.
-      - V(auto) takes V(qemu) for qcow2 and raw files, and guesses nothing else. The result says what it took.
+      - V(auto) takes V(qemu) for qcow2 and raw files, V(lvm) for volumes of a logical pool and for thin logical volumes,
+        and guesses nothing else. The result and C(--diff) say what it took and why.
       - V(qemu) puts a qcow2 overlay over the disk; the image below stands still and is the backup source.
-      - This release has V(qemu). V(lvm), V(btrfs) and V(reflink) are an error that says so.
+      - V(lvm) takes a snapshot volume of the logical volume that the disk is, or lies on (C(device) of the disk).
+      - V(btrfs) takes a read-only snapshot of the subvolume that holds the image.
+      - V(reflink) clones the image file, on btrfs or xfs.
     type: str
     choices:
       - auto
@@ -121,7 +127,8 @@ options:
     default: group
   force:
     description:
-      - For O(state=reverted) on a running domain, stop it, revert, and start it again.
+      - For O(state=reverted) on a running domain, stop it, revert, and start it again. It is stopped as by pulling the
+        plug.
     type: bool
     default: false
   timeout:
@@ -156,6 +163,25 @@ EXAMPLES = r"""
         disks:
           - target: vda
             method: qemu
+
+- name: Take each disk as it suits its storage
+  disksnap.libvirt.disk_snapshot:
+    name: db1
+    snapshot_name: weekly
+    disks:
+      - target: vda
+      - target: vdb
+        method: lvm
+        size: 10%ORIGIN
+      - target: vdc
+        method: reflink
+
+- name: Go back to it; the guest is stopped and started
+  disksnap.libvirt.disk_snapshot:
+    name: db1
+    snapshot_name: weekly
+    state: reverted
+    force: true
 
 - name: Let the snapshot go; what the guest wrote since stays
   disksnap.libvirt.disk_snapshot:
@@ -230,6 +256,10 @@ domains:
           description: The method that was taken.
           type: str
           sample: qemu
+        reason:
+          description: Why this method, as it was named by the task or found by V(auto).
+          type: str
+          sample: "auto: its image is a qcow2 file"
         method_xml:
           description: The same as a C(<diskSnapshot>) element, with all that was made out.
           type: str

@@ -5,8 +5,8 @@
 """Method ``qemu``: a qcow2 overlay takes the guest's writes, the image below stands still and is the backup source.
 
 The overlays are volumes made before the freeze; all disks of a domain then move onto theirs in one libvirt call
-(``VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT``), without libvirt's own snapshot metadata. To revert is to put an empty overlay
-in the place of the one that the guest wrote to. The files are the business of ``_overlay.py``.
+(``VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT``), without libvirt's own snapshot metadata. To revert is to put an empty
+overlay in the place of the one that the guest wrote to. The files are the business of ``_overlay.py``.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import libvirt
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _merge_plan
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge_plan
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, MergeRecord
@@ -29,8 +30,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_plan import plan_all
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
-libvirt = pytest.importorskip('libvirt')
-
 TOP, MID, BASE = '/i/top', '/i/mid', '/i/base'
 MIB = 1 << 20
 
@@ -48,12 +47,23 @@ def domain_xml(layers: list[str], *, extra: str = '', closed: bool = True, name:
     )
 
 
+class NoMetadata(libvirt.libvirtError):
+    def get_error_code(self) -> int:
+        return int(libvirt.VIR_ERR_NO_DOMAIN_METADATA)
+
+
 class Handle:
     """As much of a virDomain as planning asks for."""
 
     def __init__(self, xml: str, *, inactive: str | None = None, state: int = 1, job: int | None = None) -> None:
         self.xml, self.inactive, self.state_now, self.job = xml, inactive or xml, state, job
         self.saved = False
+        self.journal: str | None = None
+
+    def metadata(self, _kind: int, namespace: str, _flags: int) -> str:
+        if namespace != _journal.NAMESPACE or self.journal is None:
+            raise NoMetadata('none')
+        return self.journal
 
     def name(self) -> str:
         return 'web'
@@ -406,3 +416,16 @@ def test_only_what_nothing_uses_goes() -> None:
     assert removable([TOP, MID, BASE], users, pools) == ([TOP, MID, BASE], {})  # type: ignore[arg-type]
     broken = _chain.Users(Connection([other('twin', ['/i/gone'])]), pools)  # type: ignore[arg-type]
     assert removable([TOP, MID], broken, pools) == ([], {TOP: [], MID: [TOP]})  # type: ignore[arg-type]
+
+
+def test_what_a_recorded_copy_stands_on_is_used() -> None:
+    """Nothing but the journal tells what an image in a read-only subvolume or on an LV has below it."""
+    source = _journal.BackupSource(xml='<source/>', type='file', path='/snap/web', format='qcow2')
+    disk = _journal.DiskRecord('vda', 'btrfs', '', '<disk/>', None, source, backing=[BASE])
+    twin = other('twin', [TOP])
+    record = _journal.SnapshotRecord('nightly', _journal.PRESENT, '', '', disks=[disk])
+    twin.journal = _journal.to_xml(Journal(snapshots={'nightly': record}))
+
+    users = _chain.Users(Connection([twin]), Pools({TOP: None, BASE: None}))  # type: ignore[arg-type]
+
+    assert users.images_on(BASE) == {'/snap/web'}

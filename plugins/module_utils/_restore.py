@@ -1,0 +1,255 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Take one domain back to a recorded snapshot: stop it, put its disks back, start it as it was.
+
+From the first byte that is put back there is no way but on, so each stage is in the journal before it begins, and
+the next run of any task on the domain ends what a killed one began (``recover``).
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+    RESTORING,
+    STARTING,
+    STOPPING,
+    DiskRecord,
+    RevertRecord,
+    SnapshotRecord,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain
+
+# seconds that the storage may take to put the disks back, where no task of its own says
+RECOVERY_TIMEOUT = 3600.0
+WHAT = 'Failed to revert to the snapshot'
+
+
+class Restoration:
+    """One domain on its way back; ``begin``, ``stop``, ``restore`` and ``start`` in this order.
+
+    Args:
+        domain: that goes back.
+        name: of the snapshot.
+    """
+
+    def __init__(self, domain: Domain, name: str) -> None:
+        self.domain = domain
+        self.name = name
+
+    @property
+    def record(self) -> SnapshotRecord:
+        """The snapshot as the journal has it now."""
+        return _journal.load(self.domain.handle).snapshots[self.name]
+
+    def _note(self, state: str, revert: RevertRecord | None) -> None:
+        journal = _journal.load(self.domain.handle)
+        record = journal.snapshots[self.name]
+        record.state, record.revert = state, revert
+        record.owner = _journal.owner() if revert is not None else record.owner
+        _journal.store(self.domain.handle, journal)
+
+    def _revert(self) -> RevertRecord:
+        revert = self.record.revert
+        if revert is None:
+            raise DiskSnapError(f'{WHAT} {self.name}', domain=self.domain.name, why='the journal has no revert of it')
+        return revert
+
+    def begin(self) -> None:
+        """Write down what is about to happen, and what the domain is now."""
+        state = self.domain.state
+        with explained(f'{WHAT} {self.name}', domain=self.domain.name):
+            transient = not self.domain.handle.isPersistent()
+        before = self.record.revert
+        if before is not None and before.stage == RESTORING:  # some of its disks have gone back already
+            self._note(_journal.REVERTING, RevertRecord(RESTORING, state, transient or before.transient))
+        else:
+            self._note(_journal.REVERTING, RevertRecord(STOPPING, state, transient))
+
+    def stop(self) -> None:
+        """Stop the domain where it is live; a transient one gets a definition to come back with.
+
+        Raises:
+            DiskSnapError: if it is live still; then nothing was changed.
+        """
+        handle, revert = self.domain.handle, self._revert()
+        with explained('Failed to stop the domain', domain=self.domain.name):
+            if revert.transient and not handle.isPersistent():
+                self.domain.host.connection.defineXML(xml_of(handle, inactive=True, secure=True))
+            if handle.isActive():
+                _end(handle)
+        revert.stage = RESTORING
+        self._note(_journal.REVERTING, revert)
+
+    def restore(self, deadline: float) -> None:
+        """Put all disks back.
+
+        Args:
+            deadline: ``time.monotonic()`` until which the storage may take.
+
+        Raises:
+            DiskSnapError: if one is not back; the next run goes on with it.
+        """
+        record, revert = self.record, self._revert()
+        if self.domain.live:
+            raise mixed_disks(self.domain, record)
+        for name in dict.fromkeys(disk.method for disk in record.disks):
+            disks = [disk for disk in record.disks if disk.method == name]
+            with explained(f'{WHAT} {self.name}', domain=self.domain.name):
+                method_of(name).revert(self.domain, disks, deadline=deadline)
+        revert.stage = STARTING
+        self._note(_journal.REVERTING, revert)
+
+    def start(self) -> None:
+        """Start the domain as it was, and forget that it was on its way.
+
+        Raises:
+            DiskSnapError: if it does not start; the next run tries again.
+        """
+        handle, revert = self.domain.handle, self._revert()
+        with explained('Failed to start the domain', domain=self.domain.name, hint='Its disks have gone back.'):
+            if revert.domain_state != 'off' and not handle.isActive():
+                handle.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if revert.domain_state == 'paused' else 0)
+            if revert.transient and handle.isActive() and handle.isPersistent():
+                handle.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+        self._note(_journal.PRESENT, None)
+
+
+def _end(handle: t.Any) -> None:
+    """Stop a domain as pulling the plug does, but let QEMU write out what it holds; by force if it does not end."""
+    try:
+        handle.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
+    except libvirt.libvirtError:
+        if handle.isActive():
+            handle.destroy()
+
+
+def mixed_disks(domain: Domain, record: SnapshotRecord) -> DiskSnapError:
+    """The error where a domain was started while its disks went back."""
+    return DiskSnapError(
+        f'{WHAT} {record.name}',
+        domain=domain.name,
+        why='an interrupted run has put back some of its disks, and something has started the domain since, so that '
+        'they may not fit one another',
+        hint='disk_snapshot with state: reverted and force: true puts all of them back.',
+    )
+
+
+# -- before ---------------------------------------------------------------------------------------------------------
+
+
+def refuse(domain: Domain, record: SnapshotRecord, *, force: bool) -> list[str]:
+    """Look whether a domain can go back. Changes nothing.
+
+    Returns:
+        What the operator should know all the same, as warnings.
+
+    Raises:
+        DiskSnapError: for whatever stands in the way.
+    """
+    what = f'{WHAT} {record.name}'
+    if domain.live and not force:
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            why=f'it is {domain.state}',
+            hint='Shut it off first, or say force: true to have it stopped, reverted and started again.',
+        )
+    with explained(what, domain=domain.name):
+        saved = not domain.live and domain.handle.hasManagedSaveImage(0)
+    if saved:
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            why='the domain is saved (managed save), and would come back with the memory of another time',
+            hint='Discard the saved state with virsh managedsave-remove.',
+        )
+    begun = record.revert is not None and record.revert.stage == RESTORING
+    for disk in record.disks:
+        _refuse_hotplugged(domain, disk, what)
+        if begun:
+            continue  # the storage is between two states; what is there is for the method to end
+        fault = method_of(disk.method).fault(domain, disk)
+        if fault is not None:
+            raise DiskSnapError(what, domain=domain.name, disk=disk.target, why=fault, hint='Nothing was changed.')
+        method_of(disk.method).refuse_revert(domain, disk)
+    return _left_as_they_are(domain, record)
+
+
+def _refuse_hotplugged(domain: Domain, record: DiskRecord, what: str) -> None:
+    """A disk that only the running domain has is gone once that is stopped."""
+    with explained(what, domain=domain.name, disk=record.target):
+        both = domain.handle.isActive() and domain.handle.isPersistent()
+    if not both:
+        return
+    now = domain.read().disk(record.target)
+    lasting = read_domain(xml_of(domain.handle, inactive=True)).disk(record.target)
+    if now is None or lasting is None or now.source is None or lasting.source is None:
+        same = now is None  # refuse_revert says that it is gone
+    else:
+        same = now.source.key == lasting.source.key
+    if not same:
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            disk=record.target,
+            why='the definition that the domain starts with does not have the disk as the running one does',
+            hint='Attach it with virsh attach-device --persistent, or leave the snapshot as it is.',
+        )
+
+
+def _left_as_they_are(domain: Domain, record: SnapshotRecord) -> list[str]:
+    taken = {disk.target for disk in record.disks}
+    others = [
+        disk.target
+        for disk in domain.read().disks
+        if disk.target not in taken and disk.device == 'disk' and not disk.readonly and disk.source is not None
+    ]
+    if not others:
+        return []
+    return [
+        f'The snapshot {record.name} of the domain {domain.name} does not have the disk {", ".join(others)}, '
+        'which keeps what is on it now.'
+    ]
+
+
+# -- after a run that died --------------------------------------------------------------------------------------------
+
+
+def going_back(domain: Domain, record: SnapshotRecord) -> str:
+    """What ``recover`` would do, as the warning of check mode."""
+    return (
+        f'An interrupted run has left the domain {domain.name} on its way back to the snapshot {record.name}; '
+        'that would be ended first.'
+    )
+
+
+def recover(domain: Domain, record: SnapshotRecord) -> str:
+    """End a revert that a killed run began; what was done, as a warning.
+
+    Raises:
+        DiskSnapError: if the storage or libvirt refuses; the next run tries again.
+    """
+    back = Restoration(domain, record.name)
+    stage = record.revert.stage if record.revert is not None else STOPPING
+    way = f'An interrupted run had left the domain {domain.name} on its way back to the snapshot {record.name}'
+    if stage == RESTORING and domain.live:
+        return (
+            f'{way}, with some of its disks put back, and something has started it since: they may not fit one '
+            'another. disk_snapshot with state: reverted and force: true puts all of them back.'
+        )
+    if stage == RESTORING:
+        back.restore(time.monotonic() + RECOVERY_TIMEOUT)
+    back.start()
+    if stage == STOPPING:
+        return f'{way}, with no disk put back yet; it was left as it is.'
+    return f'{way}; that was ended.'

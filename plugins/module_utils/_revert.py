@@ -1,0 +1,150 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``disk_snapshot``, state reverted: back to the point in time; the snapshot is still there afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _restore, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import Restoration
+from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
+
+
+def revert(
+    host: Host, requests: t.Sequence[Request], snapshot_name: str, *, force: bool, timeout: float, check: bool
+) -> dict[str, t.Any]:
+    """Take all domains back: all are looked at before the first is stopped, and none starts before all are back.
+
+    Args:
+        force: stop domains that run, and start them again.
+        timeout: seconds for all of it.
+        check: only predict.
+
+    Raises:
+        DiskSnapError: nothing was changed; or a domain is on its way, and the next run of the task ends it.
+    """
+    domains = [host.domain(request.name) for request in requests]
+    refuse_same(domains)
+    if timeout <= 0:
+        raise DiskSnapError('Failed to read the options', why=f'timeout is {timeout:g} and must be above 0')
+    deadline = time.monotonic() + timeout
+    with contextlib.ExitStack() as stack:
+        if not check:
+            stack.enter_context(locked(domains, wait=timeout))
+        journals = [(domain, _journal.load(domain.handle)) for domain in domains]
+        halves = unsettled(journals)
+        ended = {domain.uuid for domain, journal in journals if _ends_with_settling(domain, journal, snapshot_name)}
+        if check:
+            warnings = [text for domain in domains for text in foretold(domain, halves[domain.uuid])]
+        else:
+            warnings = settle(journals)
+        going = halves if check else {}
+        pairs = [
+            (domain, _record(domain, request, snapshot_name, going.get(domain.uuid, ())))
+            for domain, request in zip(domains, requests)
+        ]
+        left = [(domain, record) for domain, record in pairs if domain.uuid not in ended]
+        for domain, record in left:
+            warnings += _restore.refuse(domain, record, force=force)
+        if not check:
+            _go_back(left, deadline, warnings)
+    return _outcome(pairs, warnings)
+
+
+def _ends_with_settling(domain: Domain, journal: Journal, snapshot_name: str) -> bool:
+    """Whether an interrupted run was on its way to this snapshot, so that to end its work is all there is to do."""
+    record = journal.snapshots.get(snapshot_name)
+    if record is None or record.revert is None or record.revert.stage == _journal.STOPPING:
+        return False
+    return record.revert.stage == _journal.STARTING or not domain.live
+
+
+def _record(domain: Domain, request: Request, snapshot_name: str, halves: t.Sequence[SnapshotRecord]) -> SnapshotRecord:
+    what = f'{_restore.WHAT} {snapshot_name}'
+    snapshots = _journal.load(domain.handle).snapshots
+    for half in halves:
+        snapshots.pop(half.name, None)
+    record = snapshots.get(snapshot_name)
+    if record is None:
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            why='the domain has no snapshot of this name',
+            hint=f'It has {", ".join(snapshots) or "none"}.',
+        )
+    if record.state == _journal.REMOVING:
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            why='an earlier run has begun to remove it',
+            hint='Run disk_snapshot with state: absent to finish that.',
+        )
+    refuse_other_disks(domain, request, record, what)
+    return record
+
+
+def _go_back(pairs: t.Sequence[tuple[Domain, SnapshotRecord]], deadline: float, warnings: list[str]) -> None:
+    """Stop all, put all back, start all. A domain that fails does not keep the others from ending what was begun."""
+    ways = [Restoration(domain, record.name) for domain, record in pairs]
+    for way in ways:
+        way.begin()
+    failed: list[DiskSnapError] = []
+    _each(ways, Restoration.stop, failed)
+    if failed:
+        _call_off(ways)
+        raise _first(failed, pairs, warnings)
+    backs = _each(ways, lambda way: way.restore(deadline), failed)
+    _each(backs, Restoration.start, failed)
+    if failed:
+        raise _first(failed, pairs, warnings)
+
+
+def _each(
+    ways: t.Sequence[Restoration], step: t.Callable[[Restoration], None], failed: list[DiskSnapError]
+) -> list[Restoration]:
+    """Take one step with each; those that could."""
+    done = []
+    for way in ways:
+        try:
+            step(way)
+            done.append(way)
+        except DiskSnapError as error:
+            failed.append(error)
+    return done
+
+
+def _call_off(ways: t.Sequence[Restoration]) -> None:
+    """One domain did not stop: nothing has gone back yet, so all of them go on as they were."""
+    for way in ways:
+        with contextlib.suppress(DiskSnapError):  # what fails here is in the journal, for the next run
+            way.start()
+
+
+def _first(
+    failed: t.Sequence[DiskSnapError], pairs: t.Sequence[tuple[Domain, SnapshotRecord]], warnings: list[str]
+) -> DiskSnapError:
+    first = failed[0]
+    more = f' {len(failed) - 1} more failed: {" ".join(str(error) for error in failed[1:])}' if failed[1:] else ''
+    first.hint = f'{first.hint or ""} Run the task again to go on.{more}'.strip()
+    first.result = _outcome(pairs, warnings)
+    return first
+
+
+def _outcome(pairs: t.Sequence[tuple[Domain, SnapshotRecord]], warnings: list[str]) -> dict[str, t.Any]:
+    return {
+        'changed': True,
+        'domains': [_result.snapshot(domain, record) for domain, record in pairs],
+        'diff': _result.revert_diff(pairs),
+        'warnings': warnings,
+    }

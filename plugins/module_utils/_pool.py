@@ -24,6 +24,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume impor
     VolumeInfo,
     directory_pool,
     overlay_volume,
+    raw_volume,
     read_pool,
     read_volume,
 )
@@ -263,6 +264,33 @@ class Pools:
             mode=like.mode if like else None,
         )
         return self._with_pool_of(path, lambda pool, _info: read_volume(pool.createXML(xml, 0).XMLDesc(0)))
+
+    def create_empty(self, path: str, *, mode: int) -> VolumeInfo:
+        """Make an empty file through the pool of its directory, for content that comes by other ways.
+
+        Raises:
+            libvirt.libvirtError: if the storage refuses.
+        """
+        xml = raw_volume(posixpath.basename(path), 0, mode=mode)
+        return self._with_pool_of(path, lambda pool, _info: read_volume(pool.createXML(xml, 0).XMLDesc(0)))
+
+    def clone(self, path: str, source: str, *, mode: int) -> VolumeInfo:
+        """Make a raw file that shares its blocks with the raw file ``source``; libvirt clones no other format.
+
+        Raises:
+            libvirt.libvirtError: if the storage refuses, or cannot share blocks between the two.
+        """
+
+        def make(pool: t.Any, _info: PoolInfo) -> VolumeInfo:
+            def clone_of(origin_pool: t.Any, _info: PoolInfo) -> VolumeInfo:
+                origin = origin_pool.storageVolLookupByName(posixpath.basename(source))
+                xml = raw_volume(posixpath.basename(path), origin.info()[1], mode=mode)
+                made = pool.createXMLFrom(xml, origin, libvirt.VIR_STORAGE_VOL_CREATE_REFLINK)
+                return read_volume(made.XMLDesc(0))
+
+            return self._with_pool_of(source, clone_of)
+
+        return self._with_pool_of(path, make)
 
     def delete(self, path: str) -> bool:
         """Delete a volume through its pool; False if it is not there.

@@ -125,6 +125,27 @@ def overlay_volume(
     return to_text(root)
 
 
+def raw_volume(name: str, capacity_bytes: int, *, mode: int) -> str:
+    """Return the ``<volume>`` of a new raw file that takes no space, for virStorageVolCreateXML and -XMLFrom.
+
+    Args:
+        name: the file's name.
+        capacity_bytes: its size; 0 for an empty file.
+        mode: permission bits.
+
+    Raises:
+        DiskSnapError: a value has characters that XML cannot hold.
+    """
+    root = etree.Element('volume', type='file')
+    child(root, 'name', name)
+    child(root, 'capacity', str(capacity_bytes), unit='bytes')
+    child(root, 'allocation', '0', unit='bytes')
+    target = child(root, 'target')
+    child(target, 'format', type='raw')
+    _permissions(target, None, None, mode, None)
+    return to_text(root)
+
+
 def directory_pool(name: str, path: str) -> str:
     """Return the ``<pool>`` of a directory, for virStoragePoolCreateXML.
 

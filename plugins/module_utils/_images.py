@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""qcow2 files as files: what their header says, and whether a copy of one is whole."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._command import run
+
+_MAGIC = b'QFI\xfb'
+# offsets of the header of version 3, and what its bits mean (docs/interop/qcow2.txt of QEMU)
+_SIZE_AT, _INCOMPATIBLE_AT, _COMPATIBLE_AT, _HEADER_SIZE = 24, 72, 80, 104
+_DIRTY, _CORRUPT, _DATA_FILE = 1 << 0, 1 << 1, 1 << 2
+_LAZY_REFCOUNTS = 1 << 0
+_CLEAN, _LEAKS = 0, 3
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a qcow2 header says.
+
+    Attributes:
+        size: bytes that a guest sees.
+        dirty: its reference counts may be behind, and are made anew when QEMU opens it to write.
+        corrupt: QEMU found it damaged.
+        data_file: the data is in another file, which the header names.
+        lazy_refcounts: it is dirty whenever it is open to write.
+    """
+
+    size: int
+    dirty: bool = False
+    corrupt: bool = False
+    data_file: bool = False
+    lazy_refcounts: bool = False
+
+
+def parse_header(data: bytes) -> Header | None:
+    """Read the first bytes of a file; None if it is not qcow2."""
+    if data[:4] != _MAGIC or len(data) < _INCOMPATIBLE_AT:
+        return None
+    (version,), (size,) = struct.unpack_from('>I', data, 4), struct.unpack_from('>Q', data, _SIZE_AT)
+    if version < 3 or len(data) < _HEADER_SIZE:
+        return Header(size)
+    incompatible, compatible = struct.unpack_from('>QQ', data, _INCOMPATIBLE_AT)
+    return Header(
+        size,
+        dirty=bool(incompatible & _DIRTY),
+        corrupt=bool(incompatible & _CORRUPT),
+        data_file=bool(incompatible & _DATA_FILE),
+        lazy_refcounts=bool(compatible & _LAZY_REFCOUNTS),
+    )
+
+
+def header_of(path: str) -> Header | None:
+    """The header of an image, which may be in use; None if it is not qcow2.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with open(path, 'rb') as handle:
+        return parse_header(handle.read(_HEADER_SIZE))
+
+
+def check(path: str, *, timeout: float, domain: str | None = None, disk: str | None = None) -> None:
+    """Have ``qemu-img check`` look whether a qcow2 copy is whole; clusters that nothing refers to are harmless.
+
+    Args:
+        path: of a file that nobody writes to.
+        timeout: seconds that it may take; it reads all metadata.
+
+    Raises:
+        DiskSnapError: if it is not whole, or cannot be checked.
+    """
+    what = f'Failed to check {path}'
+    argv = ['qemu-img', 'check', '-U', '-f', 'qcow2', path]
+    run(argv, what, timeout=timeout, domain=domain, disk=disk, accept=(_CLEAN, _LEAKS))
+
+
+def repair(path: str, *, timeout: float, domain: str | None = None, disk: str | None = None) -> None:
+    """Make the reference counts of a qcow2 copy anew, as QEMU does when it opens an image that is dirty.
+
+    Raises:
+        DiskSnapError: if that fails.
+    """
+    what = f'Failed to repair the reference counts of {path}'
+    run(['qemu-img', 'check', '-q', '-r', 'all', '-f', 'qcow2', path], what, timeout=timeout, domain=domain, disk=disk)
+
+
+def unfit(path: str) -> str | None:
+    """Why a copy of this qcow2 file would not be a copy of the disk, as a clause; None if it would.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    header = header_of(path)
+    if header is None:
+        return f'{path} is not the qcow2 file that the domain says it is'
+    if header.data_file:
+        return f'{path} keeps its data in another file, which a copy would share with the disk'
+    if header.corrupt:
+        return f'{path} is marked as corrupt'
+    return None

@@ -61,8 +61,8 @@ options:
         type: str
       device:
         description:
-          - For V(lvm), the absolute path of the snapshot's device, as V(/dev/vg/lv4), which gives the snapshot's volume
-            its name. Without it, a name made from those of the disk's volume and of the snapshot.
+          - For V(lvm), the absolute path of the logical volume to snapshot, as V(/dev/vg/lv4), where that is not the
+            disk itself. It may hold the file system, or the partition, that the image is in.
         type: str
       pool:
         description:
@@ -71,13 +71,14 @@ options:
         type: str
       file:
         description:
-          - For V(qemu), V(btrfs) and V(reflink), the name or the absolute path of the new file. Without it, a name made
-            from those of the disk's present file and of the snapshot.
+          - For V(qemu) and V(reflink), the name or the absolute path of the new file. Without it, a name made of those of
+            the domain, the disk and the snapshot, beside the image.
+          - For V(btrfs), the name or the absolute path of the snapshot of the subvolume. A name is beside the subvolume.
         type: str
       size:
         description:
           - For V(lvm), the space reserved for copy-on-write data, as a whole number with K, M, G, T or P (powers of
-            1024) or with V(%ORIGIN), as V(2G) or V(20%ORIGIN).
+            1024) or with V(%ORIGIN), as V(2G) or V(20%ORIGIN). Thin volumes have none.
         type: str
   domains:
     description:

@@ -21,6 +21,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import Forecast, forecast
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, QuiesceRecord
@@ -118,6 +119,8 @@ def _targets(domain: Domain, request: Request, terms: Terms) -> set[str]:
 def _look(domains: t.Sequence[Domain], wanted: t.Sequence[set[str]], terms: Terms) -> list[Held]:
     """Read the journals, recognise what is frozen already, and find out what to freeze of the others."""
     held = [_open(domain) for domain in domains]
+    for one in held:
+        one.warnings += useless(one.domain, one.journal)
     side_by_side(lambda pair: _look_at(pair[0], pair[1], terms), list(zip(held, wanted)))
     return held
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
@@ -79,7 +80,8 @@ def remove(
         removals = [
             _plan(domain, request, snapshot_name, halves[domain.uuid]) for domain, request in zip(domains, requests)
         ]
-        warnings = [*settled, *_warnings(removals, check=check)]
+        others = [text for domain, journal in journals for text in useless(domain, journal, but=snapshot_name)]
+        warnings = [*settled, *others, *_warnings(removals, check=check)]
         left = max(0.0, timeout - (time.monotonic() - began))
         options = _merge.MergeOptions(timeout=left, own=True)
         plans = _merge.plan_all([(one.domain, one.specs()) for one in removals if one.merging], options)

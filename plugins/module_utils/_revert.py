@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _restore, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
@@ -57,6 +58,7 @@ def revert(
         left = [(domain, record) for domain, record in pairs if domain.uuid not in ended]
         for domain, record in left:
             warnings += _restore.refuse(domain, record, force=force)
+            warnings += useless(domain, _journal.load(domain.handle), but=snapshot_name)
         if not check:
             _go_back(left, deadline, warnings)
     return _outcome(pairs, warnings)

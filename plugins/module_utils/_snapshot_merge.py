@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._ends import Wanted, by_ends, by_snapshot, named_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, open_host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
@@ -79,7 +80,8 @@ def _merge_all(
         results = {plan.domain.name: _merge.predict(plan, options) for plan in plans}
     else:
         results = _merge.run(plans, options)
-    outcome = _outcome(plans, results, [*settled, *(text for one in asked for text in one.warnings)])
+    unusable = [text for domain in domains for text in useless(domain, _journal.load(domain.handle))]
+    outcome = _outcome(plans, results, [*settled, *unusable, *(text for one in asked for text in one.warnings)])
     outcome['changed'] |= bool(settled)
     _fail_if_unmerged(results, outcome)
     return outcome

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import forecast
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
@@ -148,6 +149,7 @@ def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bo
     live = domain.live
     subject = Subject(domain, live, options.snapshot_name, options.description, selection.others, frozenset(reclaimed))
     member = Member(domain, subject, journal, warnings=[*warnings, *selection.warnings])
+    member.warnings += useless(domain, journal, but=options.snapshot_name)
     existing = journal.snapshots.get(options.snapshot_name)
     if existing is not None and existing.state == _journal.PRESENT:
         _confirm(domain, existing, selection)

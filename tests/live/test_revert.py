@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""disk_snapshot, state reverted: the guest is back at the snapshot, which is still there; nothing is lost on the way."""
+"""disk_snapshot, state reverted: the guest is back at the snapshot, which is still there."""
 
 from __future__ import annotations
 

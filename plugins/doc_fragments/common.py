@@ -71,9 +71,10 @@ options:
         type: str
       file:
         description:
-          - For V(qemu) and V(reflink), the name or the absolute path of the new file. Without it, a name made of those of
-            the domain, the disk and the snapshot, beside the image.
-          - For V(btrfs), the name or the absolute path of the snapshot of the subvolume. A name is beside the subvolume.
+          - For V(qemu) and V(reflink), the name or the absolute path of the new file. Without it, a name made of those
+            of the domain, the disk and the snapshot, beside the image.
+          - For V(btrfs), the name or the absolute path of the snapshot of the subvolume. A mere name is taken beside
+            the subvolume.
         type: str
       size:
         description:

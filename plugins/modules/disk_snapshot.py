@@ -59,8 +59,8 @@ options:
   method:
     description:
       - How to snapshot the disks that name no method of their own.
-      - V(auto) takes V(qemu) for qcow2 and raw files, V(lvm) for volumes of a logical pool and for thin logical volumes,
-        and guesses nothing else. The result and C(--diff) say what it took and why.
+      - V(auto) takes V(qemu) for qcow2 and raw files, V(lvm) for volumes of a logical pool and for thin logical
+        volumes, and guesses nothing else. The result and C(--diff) say what it took and why.
       - V(qemu) puts a qcow2 overlay over the disk; the image below stands still and is the backup source.
       - V(lvm) takes a snapshot volume of the logical volume that the disk is, or lies on (C(device) of the disk).
       - V(btrfs) takes a read-only snapshot of the subvolume that holds the image.

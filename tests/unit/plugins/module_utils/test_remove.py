@@ -12,14 +12,18 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _remove, _snapshot_merge
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _faults, _remove, _snapshot_merge
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     PREPARING,
     PRESENT,
+    REMOVING,
+    BackupSource,
+    DiskRecord,
     Journal,
     SnapshotRecord,
+    Volume,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
@@ -146,3 +150,123 @@ def test_the_group_of_a_half_taken_snapshot_goes_with_it(world: dict[str, Any]) 
     }
     domain = OneDomain().domain('web')
     assert [one.name for one in _remove.unsettled([(domain, world['journal'])])['u']] == ['other', 'nightly']
+
+
+# -- copies ---------------------------------------------------------------------------------------------------------
+
+
+class Copies:
+    """A method that copies. ``gone`` are targets that the storage has lost, ``bad`` those that are of no use."""
+
+    name, copies = 'lvm', True
+
+    def __init__(self) -> None:
+        self.gone: set[str] = set()
+        self.bad: set[str] = set()
+        self.stuck: set[str] = set()
+        self.removed: list[str] = []
+
+    def present(self, _domain: Any, record: DiskRecord) -> bool:
+        return record.target not in self.gone
+
+    def fault(self, _domain: Any, record: DiskRecord) -> str | None:
+        return 'it has overflowed' if record.target in self.bad else None
+
+    def remove(self, _domain: Any, records: list[DiskRecord]) -> None:
+        for record in records:
+            if record.target in self.stuck:
+                raise DiskSnapError('Failed to delete', disk=record.target, why='it is open')
+            self.removed.append(record.target)
+
+
+@pytest.fixture
+def copies(world: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Copies:
+    """The snapshot nightly of two disks, both copied."""
+    method = Copies()
+    source = BackupSource(xml='<source/>', type='block', path='/dev/vg/s', format='raw')
+    disks = [
+        DiskRecord(target, 'lvm', '<diskSnapshot/>', '<disk/>', None, source, [Volume(f'/dev/vg/{target}', 's', 'raw')])
+        for target in ('vda', 'vdb')
+    ]
+    world['journal'].snapshots['nightly'] = SnapshotRecord('nightly', PRESENT, '', 'g', disks=disks)
+    world['states'] = []
+    for module in (_remove, _faults):
+        monkeypatch.setattr(module, 'method_of', lambda _name: method)
+    monkeypatch.setattr(
+        _remove._journal,
+        'store',
+        lambda _handle, journal: world['states'].append(
+            [(one.state, len(one.disks)) for one in journal.snapshots.values()]
+        ),
+    )
+    return method
+
+
+def test_copies_are_deleted(remove: Callable[..., dict[str, Any]], world: dict[str, Any], copies: Copies) -> None:
+    result = remove('web')
+
+    assert result['changed']
+    assert copies.removed == ['vda', 'vdb']
+    assert not world['journal'].snapshots
+    assert world['states'][0] == [(REMOVING, 2)], 'the journal says so first'
+    assert '/dev/vg/vda' in result['diff']['before']
+    assert '/dev/vg/vda' not in result['diff']['after']
+    assert not world['specs']
+
+
+def test_check_mode_deletes_no_copy(
+    remove: Callable[..., dict[str, Any]], world: dict[str, Any], copies: Copies
+) -> None:
+    result = remove('web', check=True)
+
+    assert result['changed']
+    assert not copies.removed
+    assert not world['states']
+    assert '/dev/vg/vda' in result['diff']['before']
+
+
+def test_a_copy_that_is_gone_is_forgotten(
+    remove: Callable[..., dict[str, Any]], world: dict[str, Any], copies: Copies
+) -> None:
+    copies.gone = {'vda'}
+
+    result = remove('web')
+
+    assert copies.removed == ['vdb']
+    assert not world['journal'].snapshots
+    assert any('vda' in text and 'lost' in text for text in result['warnings'])
+
+
+def test_a_copy_that_was_of_no_use_is_deleted_and_named(
+    remove: Callable[..., dict[str, Any]], world: dict[str, Any], copies: Copies
+) -> None:
+    copies.bad = {'vdb'}
+
+    result = remove('web')
+
+    assert copies.removed == ['vda', 'vdb']
+    assert any('vdb' in text and 'overflowed' in text for text in result['warnings'])
+
+
+def test_what_cannot_be_deleted_stays_in_the_journal(
+    remove: Callable[..., dict[str, Any]], world: dict[str, Any], copies: Copies
+) -> None:
+    copies.stuck = {'vdb'}
+
+    with pytest.raises(DiskSnapError, match=r'disk vdb.*open') as failed:
+        remove('web')
+
+    assert failed.value.result['changed']
+    assert world['journal'].snapshots['nightly'].state == REMOVING
+
+
+@pytest.mark.parametrize(('but', 'count'), [(None, 1), ('nightly', 0)])
+def test_every_task_says_which_copy_is_of_no_use(
+    but: str | None, count: int, world: dict[str, Any], copies: Copies
+) -> None:
+    copies.bad = {'vdb'}
+
+    warnings = _faults.useless(OneDomain().domain(''), world['journal'], but=but)
+
+    assert len(warnings) == count
+    assert all('vdb' in text and 'overflowed' in text and 'state: absent' in text for text in warnings)

@@ -10,11 +10,11 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
 
-from .contenders import COLLECTION, FLOOR, LOOP, PLAYBOOK, VIRSH, Contender
+from .contenders import COLLECTION, FLOOR, LOOP, PLAYBOOK, REFLINK, SHELL_REFLINK, VIRSH, Contender
 from .rounds import measure
 
 MIB = 1024 * 1024
@@ -35,13 +35,22 @@ class Aim:
 
 @dataclass(frozen=True)
 class Case:
-    """Guests, the contenders on them, and the aims."""
+    """Guests, the contenders on them (this collection first), and the aims.
+
+    ``filesystem`` is the kind of a file system of its own for the images.
+    """
 
     name: str
     specs: list[GuestSpec]
     contenders: list[Contender]
     aims: list[Aim]
     dirty: bool = False
+    filesystem: str | None = None
+
+    @property
+    def ours(self) -> Contender:
+        """This collection."""
+        return self.contenders[0]
 
 
 CASES = [
@@ -78,6 +87,16 @@ CASES = [
         [Aim(VIRSH, 0.1)],
         dirty=True,
     ),
+    *(
+        Case(
+            f'reflink, {kind}',
+            [GuestSpec(kind, disks=[DiskSpec(format='raw', size_mib=256)])],
+            [REFLINK, SHELL_REFLINK, FLOOR],
+            [Aim(SHELL_REFLINK, 1.0)],
+            filesystem=kind,
+        )
+        for kind in ('xfs', 'btrfs')
+    ),
 ]
 
 
@@ -102,8 +121,10 @@ def _ready(case: Case, guests: Sequence[Guest]) -> Callable[[], None]:
 def run_case(lab: Lab, case: Case, rounds: int) -> dict[str, list[float]]:
     """Start the guests of a case, measure, and remove them."""
     _say(f'{case.name}: starting {len(case.specs)} guest{"s" if len(case.specs) > 1 else ""}')
-    guests = [lab.define(spec) for spec in case.specs]
+    guests: list[Guest] = []
     try:
+        directory = lab.filesystem(f'bench-{case.filesystem}', case.filesystem) if case.filesystem else None
+        guests += [lab.define(replace(spec, directory=directory)) for spec in case.specs]
         for guest in guests:
             guest.wait_agent(300)
             guest.wait_acked(SETTLE_RECORDS, 120)
@@ -111,13 +132,15 @@ def run_case(lab: Lab, case: Case, rounds: int) -> dict[str, list[float]]:
     finally:
         for guest in guests:
             guest.remove()
+        if case.filesystem:
+            lab.remove_filesystem(f'bench-{case.filesystem}')
 
 
 def table(results: Sequence[tuple[Case, dict[str, list[float]]]]) -> list[str]:
     """The lines of the closing table: medians, ranges, and the ratios to the peers beside their aims."""
-    lines = [f'{"case":<12} {"how":<20} {"median":>8} {"min":>8} {"max":>8}   ratio of this collection to it']
+    lines = [f'{"case":<14} {"how":<20} {"median":>8} {"min":>8} {"max":>8}   ratio of this collection to it']
     for case, gaps in results:
-        ours = statistics.median(gaps[COLLECTION.name])
+        ours = statistics.median(gaps[case.ours.name])
         for contender in case.contenders:
             values = gaps[contender.name]
             median = statistics.median(values)
@@ -127,7 +150,7 @@ def table(results: Sequence[tuple[Case, dict[str, list[float]]]]) -> list[str]:
                 ratio = ours / median
                 verdict = f'{ratio:.2f} (aim {aim.ratio:.2f}: {"met" if ratio <= aim.ratio else "missed"})'
             figures = f'{median:8.0f} {min(values):8.0f} {max(values):8.0f}'
-            lines.append(f'{case.name:<12} {contender.name:<20} {figures}   {verdict}'.rstrip())
+            lines.append(f'{case.name:<14} {contender.name:<20} {figures}   {verdict}'.rstrip())
     return lines
 
 

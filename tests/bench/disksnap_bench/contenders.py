@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import libvirt
 
 from disksnap_lab import Guest
 
@@ -21,17 +25,19 @@ COLLECTIONS = REPO / '.build' / 'collections'
 VENV = REPO / '.venv'
 TIMEOUT = 180
 
-# takes a snapshot of these guests; the name is new each time
-Take = Callable[[Sequence[Guest], str], None]
+MERGE_TIMEOUT = 120.0
+
+# does something to a snapshot of these guests; the name is new each time
+Step = Callable[[Sequence[Guest], str], None]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way. ``overlays`` says that it leaves the disks on new layers, which must be merged after the round."""
+    """One way. ``back`` removes what ``take`` left, so that the next turn finds the disks as this one did."""
 
     name: str
-    take: Take
-    overlays: bool = True
+    take: Step
+    back: Step | None = None
 
 
 def _run(argv: Sequence[str], **extra: str) -> str:
@@ -70,17 +76,24 @@ def _module(name: str, arguments: dict[str, object]) -> dict[str, object]:
     return result
 
 
+def _disk_snapshot(guests: Sequence[Guest], snapshot: str, **options: str) -> None:
+    domains = [{'name': guest.name} for guest in guests]
+    _module('disk_snapshot', {'uri': guests[0].lab.uri, 'domains': domains, 'snapshot_name': snapshot, **options})
+
+
 def collection(guests: Sequence[Guest], snapshot: str) -> None:
     """This collection, all guests as one group."""
-    _module(
-        'disk_snapshot',
-        {
-            'uri': guests[0].lab.uri,
-            'domains': [{'name': guest.name} for guest in guests],
-            'snapshot_name': snapshot,
-            'quiesce': 'required',
-        },
-    )
+    _disk_snapshot(guests, snapshot, quiesce='required')
+
+
+def collection_reflink(guests: Sequence[Guest], snapshot: str) -> None:
+    """This collection, by clones of the images."""
+    _disk_snapshot(guests, snapshot, quiesce='required', method='reflink')
+
+
+def collection_back(guests: Sequence[Guest], snapshot: str) -> None:
+    """Remove it again."""
+    _disk_snapshot(guests, snapshot, state='absent')
 
 
 def virsh_quiesce(guests: Sequence[Guest], snapshot: str) -> None:
@@ -123,8 +136,55 @@ def freeze_and_thaw(guests: Sequence[Guest], _snapshot: str) -> None:
         domain.fsThaw(None, 0)
 
 
-COLLECTION = Contender('this collection', collection)
-VIRSH = Contender('virsh --quiesce', virsh_quiesce)
-PLAYBOOK = Contender('playbook, 3 tasks', playbook)
-LOOP = Contender('shell loop', loop)
-FLOOR = Contender('freeze and thaw', freeze_and_thaw, overlays=False)
+def _copies(guests: Sequence[Guest], snapshot: str) -> list[tuple[str, str]]:
+    images = [made.image for guest in guests for made in guest.disks.values()]
+    return [(image, f'{image}.{snapshot}') for image in images]
+
+
+def shell_reflink(guests: Sequence[Guest], snapshot: str) -> None:
+    """The shortest script that does it: freeze, cp --reflink, thaw, in one shell, with nothing looked at."""
+    [guest] = guests
+    virsh = shlex.join(['virsh', '--quiet', '--connect', guest.lab.uri])
+    copies = [shlex.join(['cp', '--reflink=always', *pair]) for pair in _copies(guests, snapshot)]
+    steps = [f'{virsh} domfsfreeze {guest.name}', *copies, f'{virsh} domfsthaw {guest.name}']
+    _run(['sh', '-c', ' && '.join(steps)])
+
+
+def delete_copies(guests: Sequence[Guest], snapshot: str) -> None:
+    """Delete what the script made."""
+    for _image, copy in _copies(guests, snapshot):
+        Path(copy).unlink()
+
+
+def merge_back(guests: Sequence[Guest], _snapshot: str) -> None:
+    """Merge new layers away, and delete them."""
+    for guest in guests:
+        for target in guest.disks:
+            _commit(guest, target)
+
+
+def _commit(guest: Guest, target: str) -> None:
+    overlay = guest.source_file(target)
+    base = guest.disks[target].image
+    domain = guest.domain
+    domain.blockCommit(target, base, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+    deadline = time.monotonic() + MERGE_TIMEOUT
+    while time.monotonic() < deadline:
+        if "ready='yes'" in domain.XMLDesc(0):
+            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+            break
+        time.sleep(0.05)
+    while guest.source_file(target) != base:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f'the merge of {overlay} did not end')
+        time.sleep(0.05)
+    Path(overlay).unlink()
+
+
+COLLECTION = Contender('this collection', collection, collection_back)
+REFLINK = Contender('this collection', collection_reflink, collection_back)
+VIRSH = Contender('virsh --quiesce', virsh_quiesce, merge_back)
+PLAYBOOK = Contender('playbook, 3 tasks', playbook, merge_back)
+LOOP = Contender('shell loop', loop, merge_back)
+SHELL_REFLINK = Contender('freeze, cp, thaw', shell_reflink, delete_copies)
+FLOOR = Contender('freeze and thaw', freeze_and_thaw)

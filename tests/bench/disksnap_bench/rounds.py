@@ -6,17 +6,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-import libvirt
 
 from disksnap_lab import Guest
 
-from .contenders import Contender, _module
+from .contenders import Contender
 
-MERGE_TIMEOUT = 120.0
 RECORDS_AFTER = 10
 
 
@@ -49,38 +44,6 @@ def _turn(contender: Contender, guests: Sequence[Guest], snapshot: str, ready: C
     for guest in guests:
         guest.wait_acked(RECORDS_AFTER)
     gap = max(guest.longest_gap_ms(since) for guest, since in zip(guests, before))
-    if contender.overlays:
-        _back(contender, guests, snapshot)
+    if contender.back is not None:
+        contender.back(guests, snapshot)
     return gap
-
-
-def _back(contender: Contender, guests: Sequence[Guest], snapshot: str) -> None:
-    """Merge the new layers away, so that the next turn finds the chains as this one did. Not measured."""
-    if contender.name == 'this collection':
-        domains = [{'name': guest.name} for guest in guests]
-        _module(
-            'disk_snapshot',
-            {'uri': guests[0].lab.uri, 'domains': domains, 'snapshot_name': snapshot, 'state': 'absent'},
-        )
-        return
-    for guest in guests:
-        for target in guest.disks:
-            _commit(guest, target)
-
-
-def _commit(guest: Guest, target: str) -> None:
-    overlay = guest.source_file(target)
-    base = guest.disks[target].image
-    domain = guest.domain
-    domain.blockCommit(target, base, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
-    deadline = time.monotonic() + MERGE_TIMEOUT
-    while time.monotonic() < deadline:
-        if "ready='yes'" in domain.XMLDesc(0):
-            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-            break
-        time.sleep(0.05)
-    while guest.source_file(target) != base:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f'the merge of {overlay} did not end')
-        time.sleep(0.05)
-    Path(overlay).unlink()

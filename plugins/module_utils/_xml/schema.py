@@ -79,7 +79,8 @@ DISK_SNAPSHOT_RNG = """\
 
   <define name="btrfs">
     <a:documentation>
-      A read-only btrfs snapshot of the subvolume that holds the disk. target is the snapshot.
+      A read-only btrfs snapshot of the subvolume that holds the disk. target is the snapshot: a plain name, which
+      stays beside the subvolume, or an absolute path.
     </a:documentation>
     <attribute name="method">
       <value>btrfs</value>

@@ -153,3 +153,14 @@ def directory_pool(name: str, directory: Path) -> str:
     _add(root, 'name', name)
     _add(_add(root, 'target'), 'path', str(directory))
     return etree.tostring(root, encoding='unicode')
+
+
+def logical_pool(group: str) -> str:
+    """A storage pool over an LVM volume group, of the same name."""
+    root = etree.Element('pool', {'type': 'logical'})
+    _add(root, 'name', group)
+    source = _add(root, 'source')
+    _add(source, 'name', group)
+    _add(source, 'format', type='lvm2')
+    _add(_add(root, 'target'), 'path', f'/dev/{group}')
+    return etree.tostring(root, encoding='unicode')

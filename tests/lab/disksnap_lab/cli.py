@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""lab up|status|down|run."""
+"""lab up|status|down|run|hypervisor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 
 import libvirt
 
-from . import agent
+from . import agent, hypervisor_cli
 from .commands import require
 from .daemon import assert_root
 from .errors import LabError
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument('--name', default='lab', help='name of the lab (default: lab)')
     status.add_argument('--name', help='name of the lab (default: all)')
     run.add_argument('argv', nargs='+', metavar='COMMAND', help='put -- before it')
+    hypervisor_cli.add_parser(actions)
     return parser
 
 
@@ -101,7 +102,9 @@ def _run(lab: Lab, argv: list[str], inside: bool) -> None:
 
 def _act(options: argparse.Namespace) -> None:
     assert_root()
-    if options.action == 'up':
+    if options.action == 'hypervisor':
+        hypervisor_cli.act(options)
+    elif options.action == 'up':
         _up(Lab(options.name), options.guests)
     elif options.action == 'run':
         _run(Lab(options.name), options.argv, options.inside)

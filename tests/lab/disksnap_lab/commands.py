@@ -20,6 +20,7 @@ Arg = Union[str, Path]
 # Program -> the Debian package that has it (packages.txt names the same packages).
 PACKAGE_OF = {
     'apt-cache': 'apt',
+    'apt-config': 'apt',
     'apt-get': 'apt',
     'cp': 'coreutils',
     'debugfs': 'e2fsprogs',
@@ -33,6 +34,7 @@ PACKAGE_OF = {
     'mkfs.btrfs': 'btrfs-progs',
     'mkfs.ext4': 'e2fsprogs',
     'mkfs.xfs': 'xfsprogs',
+    'mmdebstrap': 'mmdebstrap',
     'mount': 'mount',
     'nsenter': 'util-linux',
     'qemu-img': 'qemu-utils',
@@ -40,7 +42,10 @@ PACKAGE_OF = {
     'qemu-system-x86_64': 'qemu-system-x86',
     'readelf': 'binutils',
     'setsid': 'util-linux',
+    'ssh': 'openssh-client',
+    'ssh-keygen': 'openssh-client',
     'strip': 'binutils',
+    'systemctl': 'systemd',
     'umount': 'mount',
     'unshare': 'util-linux',
     'virsh': 'libvirt-clients',

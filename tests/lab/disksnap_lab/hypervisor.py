@@ -28,8 +28,7 @@ _NAME = re.compile(r'[a-z0-9][a-z0-9-]{0,23}')
 
 
 def _directory(name: str) -> Path:
-    if not _NAME.fullmatch(name):
-        raise LabError(f'Hypervisor name {name!r} is not one to 24 lower-case letters, digits or hyphens')
+    Hypervisor.check_name(name)
     return hypervisor_root() / 'running' / name
 
 
@@ -47,6 +46,12 @@ class Hypervisor:
         self.directory = _directory(name)
         self.machine = Machine(self.directory, hypervisor_image())
         self.ssh = Connection(self.directory, self.machine.port, self.machine.image.key)
+
+    @staticmethod
+    def check_name(name: str) -> None:
+        """Its files and its socket bear the name."""
+        if not _NAME.fullmatch(name):
+            raise LabError(f'Hypervisor name {name!r} is not one to 24 lower-case letters, digits or hyphens')
 
     @classmethod
     def start(cls, name: str, say: Callable[[str], None] = lambda _text: None) -> Hypervisor:

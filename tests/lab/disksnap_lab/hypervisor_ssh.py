@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -114,13 +114,22 @@ class Connection:
         """Copy a file or a block device to a sparse local file."""
         got = self.run_bytes(['python3', '-c', _SENDER, remote], timeout).stdout
         with open(local, 'wb') as target:
-            place = 0
-            while True:
-                offset, length = _BLOCK.unpack_from(got, place)
-                place += _BLOCK.size
-                if length == 0:
-                    target.truncate(offset)
-                    return
+            for offset, data in sparse_blocks(got):
                 target.seek(offset)
-                target.write(got[place : place + length])
-                place += length
+                target.write(data)
+                target.truncate(max(offset + len(data), target.seek(0, 2)))
+
+
+def sparse_blocks(stream: bytes) -> Iterator[tuple[int, bytes]]:
+    """(place, data) of what _SENDER sends; the last one has the size as its place, and no data."""
+    place = 0
+    while place + _BLOCK.size <= len(stream):
+        offset, length = _BLOCK.unpack_from(stream, place)
+        place += _BLOCK.size
+        if place + length > len(stream):
+            break
+        yield offset, stream[place : place + length]
+        place += length
+        if length == 0:
+            return
+    raise LabError('A copy from the hypervisor broke off')

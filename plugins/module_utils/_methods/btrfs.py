@@ -48,6 +48,8 @@ class BtrfsMethod(DiskMethod):
     def refusal(self, disk: Disk, domain: Domain) -> str | None:
         if not domain.host.local:
             return 'the module must run on the hypervisor itself, as libvirt has no call that snapshots a subvolume'
+        if os.geteuid() != 0:
+            return 'the module must run as root, as nobody else may delete a subvolume'
         refusal = _copies.refusal(disk, domain)
         if refusal is not None:
             return refusal

@@ -120,13 +120,68 @@ def backup_source(source: Source, path: str, *, pool: str | None = None) -> Back
     )
 
 
-def backing_of(disk: Disk, domain: Domain) -> list[str]:
-    """The layers below the active one, which the header of its copy names too, from top to bottom.
+def backing_of(disk: Disk, domain: Domain, copy: str | None = None) -> list[str]:
+    """The layers below the copy of the active one, from top to bottom.
+
+    They are those of the disk, but for names that are relative to the directory of the file whose header has them:
+    in a snapshot of a whole subvolume they lead to the copies of the layers.
+
+    Args:
+        copy: path of the copy of the active layer, where that is a file.
 
     Raises:
         DiskSnapError: if the chain cannot be followed.
     """
-    return [layer.key for layer in _chain.whole(disk, domain.host.pools, domain.name).chain[1:]]
+    pools = domain.host.pools
+    layers = _chain.whole(disk, pools, domain.name).chain
+    keys = [layer.key for layer in layers]
+    found: list[str] = []
+    if copy is None or not domain.host.local:
+        return keys[1:]
+    for place, layer in enumerate(layers[:-1]):
+        live = _chain.local_path(layer, pools)
+        name = _relative_backing(live) if live else None
+        if name is None:
+            return found + keys[place + 1 :]
+        copy = os.path.normpath(os.path.join(os.path.dirname(copy), name))
+        found.append(copy)
+    return found
+
+
+def _relative_backing(path: str) -> str | None:
+    """The name of the backing file in an image's header, where that is relative to the image's own directory."""
+    try:
+        name = _images.backing_name(path)
+    except OSError as error:
+        raise DiskSnapError(f'Failed to read the header of {path}', why=error.strerror) from error
+    if name is None or name.startswith('/') or ':' in name.partition('/')[0]:
+        return None
+    return name
+
+
+def refuse_stray_backing(domain: Domain, disk: Disk, record: DiskRecord, what: str, inside: str | None = None) -> None:
+    """Refuse a copy whose header would lead to other images below it than the disk's.
+
+    Args:
+        inside: directory that is copied as a whole, the disk's layers in it with it; None where one file is copied.
+
+    Raises:
+        DiskSnapError: if it would.
+    """
+    canonical = domain.host.pools.canonical
+    layers = _chain.whole(disk, domain.host.pools, domain.name).chain[1:]
+    for layer, named in zip(layers, record.backing):
+        within = inside is not None and named.startswith(inside + '/')
+        if not within and canonical(named) != canonical(layer.key):
+            raise DiskSnapError(
+                what,
+                domain=domain.name,
+                disk=disk.target,
+                why=f'the image names its backing file {layer.key} relative to its own directory, so that the copy '
+                f'would stand on {named}',
+                hint='Name a file in the directory of the image, or write the whole path into the image with '
+                'qemu-img rebase -u while the domain is shut off.',
+            )
 
 
 # -- a copy that was made ---------------------------------------------------------------------------------------

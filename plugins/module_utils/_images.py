@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 
@@ -13,10 +14,12 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._command import r
 
 _MAGIC = b'QFI\xfb'
 # offsets of the header of version 3, and what its bits mean (docs/interop/qcow2.txt of QEMU)
-_SIZE_AT, _INCOMPATIBLE_AT, _COMPATIBLE_AT, _HEADER_SIZE = 24, 72, 80, 104
+_BACKING_AT, _SIZE_AT, _INCOMPATIBLE_AT, _COMPATIBLE_AT, _HEADER_SIZE = 8, 24, 72, 80, 104
 _DIRTY, _CORRUPT, _DATA_FILE = 1 << 0, 1 << 1, 1 << 2
 _LAZY_REFCOUNTS = 1 << 0
 _CLEAN, _LEAKS = 0, 3
+# bytes of a backing file's name, at most
+_NAME_LIMIT = 1023
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,21 @@ def header_of(path: str) -> Header | None:
     """
     with open(path, 'rb') as handle:
         return parse_header(handle.read(_HEADER_SIZE))
+
+
+def backing_name(path: str) -> str | None:
+    """What the header of an image, which may be in use, names as its backing file; None if nothing, or not qcow2.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with open(path, 'rb') as handle:
+        start = handle.read(_HEADER_SIZE)
+        if parse_header(start) is None:
+            return None
+        offset, size = struct.unpack_from('>QI', start, _BACKING_AT)
+        handle.seek(offset)
+        return os.fsdecode(handle.read(min(size, _NAME_LIMIT))) if offset and size else None
 
 
 def check(path: str, *, timeout: float, domain: str | None = None, disk: str | None = None) -> None:

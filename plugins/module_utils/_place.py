@@ -91,20 +91,23 @@ def refuse_saved(domain: Domain, disk: Disk, what: str, consequence: str, *, liv
         )
 
 
-def place(domain: Domain, disk: Disk, method: Method, name: str, what: str) -> tuple[str, str | None]:
+def place(
+    domain: Domain, disk: Disk, method: Method, name: str, what: str, *, beside: str | None
+) -> tuple[str, str | None]:
     """Path of the new file, and the lasting pool that will hold it (None: a transient one).
 
     Args:
         method: whose options ``pool`` and ``file`` count.
-        name: of the file, where ``file`` does not say; it goes beside the disk's image.
+        name: of the file, where ``file`` does not say.
         what: what fails, for errors.
+        beside: directory for it, where neither ``pool`` nor ``file`` says; None if there is none.
 
     Raises:
         DiskSnapError: if it cannot go there: not within the pool named, the name too long, no room.
     """
     pools = domain.host.pools
     name = method.file or name
-    directory = _directory(domain, disk, method, name, what)
+    directory = _directory(domain, disk, method, name, what, beside)
     if name.startswith('/'):
         if posixpath.dirname(name) != directory:
             raise DiskSnapError(
@@ -144,7 +147,7 @@ def refuse_long(domain: Domain, disk: Disk, name: str, what: str) -> None:
         )
 
 
-def _directory(domain: Domain, disk: Disk, method: Method, name: str, what: str) -> str:
+def _directory(domain: Domain, disk: Disk, method: Method, name: str, what: str, beside: str | None) -> str:
     if method.pool is not None:
         info = domain.host.pools.by_name(method.pool)[1]
         if info.type not in DIRECTORY_TYPES or not info.path:
@@ -158,8 +161,8 @@ def _directory(domain: Domain, disk: Disk, method: Method, name: str, what: str)
         return posixpath.normpath(info.path)
     if name.startswith('/'):
         return posixpath.dirname(name)
-    if is_file(disk.active, domain):
-        return posixpath.dirname(image_of(disk, domain))
+    if beside is not None:
+        return beside
     raise DiskSnapError(
         what,
         domain=domain.name,

@@ -67,6 +67,7 @@ class BtrfsMethod(DiskMethod):
         real = os.path.realpath(image)
         root = _subvolume.root_of(real) or ''  # refusal() has seen that there is one
         path = self._place(subject, disk, method, root)
+        copy = os.path.join(path, os.path.relpath(real, root))
         resolved = Method('btrfs', file=path)
         record = DiskRecord(
             target=disk.target,
@@ -74,11 +75,12 @@ class BtrfsMethod(DiskMethod):
             method_xml=to_xml(resolved),
             original=settled(disk.xml),
             modified_disk=None,
-            backup_source=_copies.backup_source(disk.active, os.path.join(path, os.path.relpath(real, root))),
+            backup_source=_copies.backup_source(disk.active, copy),
             volumes=[Volume(path=path, name=os.path.basename(path), format='subvolume')],
             reason=reason,
-            backing=_copies.backing_of(disk, domain),
+            backing=_copies.backing_of(disk, domain, copy),
         )
+        _copies.refuse_stray_backing(domain, disk, record, _WHAT_PLAN, inside=path)
         capacity = _place.capacity_of(domain, disk, image, live=subject.live)
         notes = {'root': root, 'capacity': capacity}
         return DiskPlan(disk, resolved, record, still=_copies.is_qcow2(disk.active), notes=notes)

@@ -57,8 +57,8 @@ class ReflinkMethod(DiskMethod):
         _place.refuse_busy(domain, disk, _WHAT_PLAN, live=subject.live)
         _place.refuse_saved(domain, disk, _WHAT_PLAN, _copies.SAVED, live=subject.live)
         name = f'{domain.name}-{disk.target}.{subject.snapshot_name}.{"qcow2" if qcow2 else "raw"}'
-        path, pool = _place.place(domain, disk, method, name, _WHAT_PLAN)
         image = _place.image_of(disk, domain)
+        path, pool = _place.place(domain, disk, method, name, _WHAT_PLAN, beside=posixpath.dirname(image))
         if domain.host.local:
             self._refuse_place(domain, disk, image, path)
         _place.refuse_taken(domain, disk, path, _WHAT_PLAN, reclaimed=subject.reclaimed)
@@ -82,8 +82,9 @@ class ReflinkMethod(DiskMethod):
                 )
             ],
             reason=reason,
-            backing=_copies.backing_of(disk, domain),
+            backing=_copies.backing_of(disk, domain, path),
         )
+        _copies.refuse_stray_backing(domain, disk, record, _WHAT_PLAN)
         return DiskPlan(disk, resolved, record, still=qcow2, notes={'image': image})
 
     def _refuse_place(self, domain: Domain, disk: Disk, image: str, path: str) -> None:

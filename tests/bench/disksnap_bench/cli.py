@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
 
+from . import thin
 from .contenders import COLLECTION, FLOOR, LOOP, PLAYBOOK, REFLINK, SHELL_REFLINK, VIRSH, Contender
 from .rounds import measure
 
@@ -23,6 +24,7 @@ DIRTY_LIMIT = 20 * MIB
 DIRTY_ENOUGH = 0.8
 # two shared cores: a guest settles for a moment after its boot
 SETTLE_RECORDS = 100
+THIN = 'thin LV'
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,18 @@ def run_case(lab: Lab, case: Case, rounds: int) -> dict[str, list[float]]:
             lab.remove_filesystem(f'bench-{case.filesystem}')
 
 
+def run_thin(rounds: int) -> tuple[Case, dict[str, list[float]]]:
+    """The case of the thin LV, which has a hypervisor of its own."""
+    _say(f'{THIN}: starting the hypervisor')
+    with thin.hypervisor(_say) as hv:
+        ours, script, floor = thin.contenders(hv)
+        case = Case(THIN, [], [ours, script, floor], [Aim(script, 1.0)])
+        return case, measure(case.contenders, [hv.guest(thin.GUEST)], rounds, ready=lambda: None, say=_say)
+
+
 def table(results: Sequence[tuple[Case, dict[str, list[float]]]]) -> list[str]:
     """The lines of the closing table: medians, ranges, and the ratios to the peers beside their aims."""
-    lines = [f'{"case":<14} {"how":<20} {"median":>8} {"min":>8} {"max":>8}   ratio of this collection to it']
+    lines = [f'{"case":<14} {"how":<22} {"median":>8} {"min":>8} {"max":>8}   ratio of this collection to it']
     for case, gaps in results:
         ours = statistics.median(gaps[case.ours.name])
         for contender in case.contenders:
@@ -150,7 +161,7 @@ def table(results: Sequence[tuple[Case, dict[str, list[float]]]]) -> list[str]:
                 ratio = ours / median
                 verdict = f'{ratio:.2f} (aim {aim.ratio:.2f}: {"met" if ratio <= aim.ratio else "missed"})'
             figures = f'{median:8.0f} {min(values):8.0f} {max(values):8.0f}'
-            lines.append(f'{case.name:<14} {contender.name:<20} {figures}   {verdict}'.rstrip())
+            lines.append(f'{case.name:<14} {contender.name:<22} {figures}   {verdict}'.rstrip())
     return lines
 
 
@@ -158,7 +169,7 @@ def main() -> int:
     """Run the cases that were asked for."""
     parser = argparse.ArgumentParser(description='Measure how long guests stand still while they are snapshotted.')
     parser.add_argument('--rounds', type=int, default=9, help='turns of each contender (default 9)')
-    parser.add_argument('--case', action='append', choices=[case.name for case in CASES], help='only this one')
+    parser.add_argument('--case', action='append', choices=[*(case.name for case in CASES), THIN], help='only this one')
     parser.add_argument('--lab', default='bench', help='name of the lab (default bench)')
     options = parser.parse_args()
     results = []
@@ -166,6 +177,8 @@ def main() -> int:
         for case in CASES:
             if not options.case or case.name in options.case:
                 results.append((case, run_case(lab, case, options.rounds)))
+    if not options.case or THIN in options.case:
+        results.append(run_thin(options.rounds))
     _say(f'\nMilliseconds that a writer stood still at the most, {options.rounds} rounds:\n')
     for line in table(results):
         _say(line)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import libvirt
 
@@ -27,8 +28,8 @@ TIMEOUT = 180
 
 MERGE_TIMEOUT = 120.0
 
-# does something to a snapshot of these guests; the name is new each time
-Step = Callable[[Sequence[Guest], str], None]
+# does something to a snapshot of these guests, of whatever lab they are; the name is new each time
+Step = Callable[[Sequence[Any], str], None]
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-from disksnap_lab import Guest
+from typing import Any, Protocol
 
 from .contenders import Contender
 
 RECORDS_AFTER = 10
 
 
+class Written(Protocol):
+    """A guest whose writers say how long they stood still."""
+
+    def wait_acked(self, count: int = 1) -> dict[str, int]:
+        """Wait for new records on each disk."""
+
+    def longest_gap_ms(self, since: Any = None) -> float:
+        """The longest time between two records."""
+
+
 def measure(
     contenders: Sequence[Contender],
-    guests: Sequence[Guest],
+    guests: Sequence[Written],
     rounds: int,
     *,
     ready: Callable[[], None],
@@ -37,7 +46,7 @@ def measure(
     return gaps
 
 
-def _turn(contender: Contender, guests: Sequence[Guest], snapshot: str, ready: Callable[[], None]) -> float:
+def _turn(contender: Contender, guests: Sequence[Written], snapshot: str, ready: Callable[[], None]) -> float:
     ready()
     before = [guest.wait_acked(RECORDS_AFTER) for guest in guests]
     contender.take(guests, snapshot)

@@ -119,6 +119,10 @@ class HypervisorGuest:
             found = {each: acks.gaps(files.acks(each), start.get(each, 0), over_ms) for each in self.written}
         return found if target is None else found[target]
 
+    def longest_gap_ms(self, since: Mapping[str, int] | None = None) -> float:
+        """The longest time that writes to any disk stood still, of records after since."""
+        return max((gap.ms for of_disk in self.gaps(since=since).values() for gap in of_disk), default=0.0)
+
     def wait_acked_beyond(self, before: Mapping[str, int], count: int = 1, timeout: float = 120) -> dict[str, int]:
         """Wait until the writers of these targets have acknowledged count records more; returns acked()."""
 

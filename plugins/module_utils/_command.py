@@ -12,6 +12,8 @@ import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 
+LVM_PROGRAMS = ('lvchange', 'lvconvert', 'lvcreate', 'lvremove', 'lvrename', 'lvs', 'vgs')
+
 
 def run(
     argv: t.Sequence[str],
@@ -55,11 +57,24 @@ def run(
             domain=domain,
             disk=disk,
             why=f'{argv[0]} is not installed on the hypervisor',
-            hint='qemu-img is in the package qemu-utils (Debian) or qemu-img (RHEL).'
-            if argv[0] == 'qemu-img'
-            else None,
+            hint=_hint(argv[0]),
         ) from error
     if process.returncode not in accept:
-        words = ' '.join(complaints.split()) or f'{argv[0]} ended with status {process.returncode}'
+        words = _words(complaints) or f'{argv[0]} ended with status {process.returncode}'
         raise DiskSnapError(what, domain=domain, disk=disk, why=words)
     return output
+
+
+def _hint(program: str) -> str | None:
+    """Where a program comes from that is not there."""
+    if program == 'qemu-img':
+        return 'qemu-img is in the package qemu-utils (Debian) or qemu-img (RHEL).'
+    if program in LVM_PROGRAMS:
+        return f'{program} is in the package lvm2.'
+    return None
+
+
+def _words(complaints: str) -> str:
+    """What a program said as it failed, on one line; warnings only where it said nothing else."""
+    lines = [line.strip() for line in complaints.splitlines() if line.strip()]
+    return ' '.join([line for line in lines if not line.startswith('WARNING:')] or lines)

@@ -10,12 +10,15 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.btrfs import BtrfsMethod
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.lvm import LvmMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.qemu import QemuMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.reflink import ReflinkMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO, Method, resolve
 
-METHODS: dict[str, DiskMethod] = {method.name: method for method in (QemuMethod(), BtrfsMethod(), ReflinkMethod())}
+METHODS: dict[str, DiskMethod] = {
+    method.name: method for method in (QemuMethod(), LvmMethod(), BtrfsMethod(), ReflinkMethod())
+}
 
 
 def method_of(name: str) -> DiskMethod:

@@ -54,7 +54,7 @@ class Method:
 
     Attributes:
         name: a key of ``TAKES``, or ``auto`` as long as the disk has not been looked at.
-        device: absolute path of the device to make (lvm).
+        device: absolute path of the logical volume to snapshot, where that is not the disk itself (lvm).
         pool: name of the storage pool that the new file goes into (qemu, reflink).
         file: name or absolute path of the new file (qemu, btrfs, reflink).
         size: copy-on-write space (lvm): a whole number with K, M, G, T or P (powers of 1024) or ``%ORIGIN``.

@@ -61,8 +61,8 @@ DISK_SNAPSHOT_RNG = """\
 
   <define name="lvm">
     <a:documentation>
-      A snapshot LV beside the LV of the disk. device is the snapshot LV, size the space that is kept
-      for what changes (thick LVs only).
+      A snapshot of a logical volume. device is the LV to snapshot, where that is not the disk itself but
+      holds it; size is the space that is kept for what changes (not for thin LVs).
     </a:documentation>
     <attribute name="method">
       <value>lvm</value>

@@ -157,8 +157,8 @@ def test_what_qemu_cannot_take(source: str, live: bool, local: bool, word: str) 
 
 
 def test_a_method_that_this_release_has_not() -> None:
-    with pytest.raises(DiskSnapError, match='method lvm: this release has qemu'):
-        method_of('lvm')
+    with pytest.raises(DiskSnapError, match='method zfs: this release has qemu'):
+        method_of('zfs')
 
 
 # -- options ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _chain, _overlay
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _chain, _overlay, _place
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -30,8 +30,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.snapshot imp
 
 # network protocols whose image a qcow2 header can name without a secret
 _HEADER_PROTOCOLS = ('nbd',)
-# an empty qcow2 of any size takes less than this
-_ROOM_FOR_OVERLAY = 1024 * 1024
 
 
 class QemuMethod(DiskMethod):
@@ -128,62 +126,12 @@ class QemuMethod(DiskMethod):
 
     def _place(self, subject: Subject, disk: Disk, method: Method) -> tuple[str, str | None]:
         """Path of the overlay, and the lasting pool that will hold it (None: a transient one)."""
-        domain, pools = subject.domain, subject.domain.host.pools
-        name = method.file or f'{domain.name}-{disk.target}.{subject.snapshot_name}.qcow2'
-        directory = self._directory(subject, disk, method, name)
-        if name.startswith('/'):
-            if posixpath.dirname(name) != directory:
-                raise DiskSnapError(
-                    'Failed to plan the overlay',
-                    domain=domain.name,
-                    disk=disk.target,
-                    why=f'the file {name} is outside the pool {method.pool}, whose directory is {directory}',
-                )
-            name = posixpath.basename(name)
-        if len(name.encode()) > 255:
-            raise DiskSnapError(
-                'Failed to plan the overlay',
-                domain=domain.name,
-                disk=disk.target,
-                why=f'the file name {name} is too long',
-                hint='Name a shorter one with file.',
-            )
-        available = pools.available(directory)
-        if available < _ROOM_FOR_OVERLAY:
-            raise DiskSnapError(
-                'Failed to plan the overlay',
-                domain=domain.name,
-                disk=disk.target,
-                why=f'no space is left on {directory} ({available} bytes)',
-                hint='Make room, or name another pool.',
-            )
-        path = posixpath.join(directory, name)
-        return path, pools.pool_name_of(path)
-
-    def _directory(self, subject: Subject, disk: Disk, method: Method, name: str) -> str:
-        domain, source = subject.domain, disk.active
-        if method.pool is not None:
-            info = domain.host.pools.by_name(method.pool)[1]
-            if info.type not in DIRECTORY_TYPES or not info.path:
-                raise DiskSnapError(
-                    'Failed to plan the overlay',
-                    domain=domain.name,
-                    disk=disk.target,
-                    why=f'the pool {method.pool} is of type {info.type}, and an overlay is a file',
-                    hint=f'Name a pool of type {", ".join(DIRECTORY_TYPES)}.',
-                )
-            return posixpath.normpath(info.path)
-        if name.startswith('/'):
-            return posixpath.dirname(name)
-        if source.type == 'file' or (source.type == 'volume' and _volume_is_file(source, domain)):
-            return posixpath.dirname(_chain.local_path(source, domain.host.pools) or '')
-        raise DiskSnapError(
-            'Failed to plan the overlay',
-            domain=domain.name,
-            disk=disk.target,
-            why=f'its image is of type {source.type}, so no directory beside it can hold an overlay',
-            hint='Name a pool (of directory type) for it, or a file by its absolute path.',
-        )
+        domain = subject.domain
+        name = f'{domain.name}-{disk.target}.{subject.snapshot_name}.qcow2'
+        beside = None
+        if _place.is_file(disk.active, domain):
+            beside = posixpath.dirname(_chain.local_path(disk.active, domain.host.pools) or '')
+        return _place.place(domain, disk, method, name, 'Failed to plan the overlay', beside=beside)
 
     def _capacity(self, subject: Subject, disk: Disk, base: str | None) -> int:
         domain = subject.domain

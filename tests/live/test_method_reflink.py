@@ -264,6 +264,32 @@ def test_images_whose_file_is_not_all(fs: str, lab: Lab, guest: Guests, run_modu
         (directory / 'split.data').unlink()
 
 
+def test_a_backing_file_that_is_named_from_the_image_s_directory(
+    fs: str, lab: Lab, guest: Guests, run_module: Runner
+) -> None:
+    directory = lab.paths.mnt / fs
+    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', 'under.qcow2', '8M'], cwd=directory, check=True)
+    over = ['qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'under.qcow2', '-F', 'qcow2', 'over.qcow2']
+    subprocess.run(over, cwd=directory, check=True)
+    (directory / 'apart').mkdir()
+    try:
+        on_top = guest(
+            GuestSpec('ontop', state='shutoff', disks=[DiskSpec(image=directory / 'over.qcow2')]), wait=False
+        )
+        refused(lab, on_top, run_module, one(file=f'{directory}/apart/copy'), f'would stand on {directory}/apart/under')
+        [domain] = run_module('disk_snapshot', copies.task_of(on_top, method='reflink'))['domains']
+        (directory / 'under.qcow2').rename(directory / 'lost.qcow2')
+        failure = run_module.fails('disk_snapshot', copies.task_of(on_top, state='reverted'))
+        assert 'the image below it' in failure['msg']
+        (directory / 'lost.qcow2').rename(directory / 'under.qcow2')
+        copies.remove(run_module, on_top, domain)
+    finally:
+        guest.remove()
+        (directory / 'apart').rmdir()
+        for name in ('over.qcow2', 'under.qcow2'):
+            (directory / name).unlink()
+
+
 def test_a_clone_that_is_gone(web: Guest, lab: Lab, run_module: Runner) -> None:
     domain = copies.take(run_module, lab, web, **REFLINK)
     Path(domain['disks'][0]['backup_source']['path']).unlink()

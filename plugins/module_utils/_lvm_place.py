@@ -139,8 +139,6 @@ def _refuse_elsewhere(
     found: t.Sequence[LogicalVolume], disk: Disk, domain: Domain, path: str, origin: LogicalVolume
 ) -> None:
     number = _blockdev.holding(path) if os.path.exists(path) else None
-    if origin.device is None:
-        raise _wrong(domain, disk, f'{origin.path} is not active, so that the disk cannot be on it', None)
     if number is None or origin.device not in _blockdev.below(number):
         real = named(found, path) or (holder(found, path) if number else None)
         raise _wrong(
@@ -174,6 +172,8 @@ def refuse_origin(origin: LogicalVolume, found: t.Sequence[LogicalVolume], domai
         why = f'{origin.path} is a thin pool, not a volume'
     elif why is None and origin.classic_snapshot:
         why, hint = f'{origin.path} is itself a snapshot, and LVM takes none of a snapshot', 'Use the method qemu.'
+    elif why is None and not origin.active:
+        why, hint = f'{origin.path} is not active', f'Activate it with lvchange -ay {origin.key}.'
     elif why is None and origin.merging:
         why, hint = f'a snapshot is being merged into {origin.path}', 'Wait until lvs no longer shows it as merging.'
     elif why is None and origin.thin:
@@ -250,8 +250,10 @@ def refuse_lazy(domain: Domain, disk: Disk, image: str, *, live: bool) -> None:
     Raises:
         DiskSnapError: if it is one, or no image that a copy of this file or device alone could stand for.
     """
+    if not _copies.is_qcow2(disk.active):
+        return
     _copies.refuse_unfit(domain, disk, image, WHAT_PLAN)
-    header = _images.header_of(image) if _copies.is_qcow2(disk.active) else None
+    header = _images.header_of(image)
     if header is not None and (header.dirty or (live and header.lazy_refcounts)):
         raise _wrong(
             domain,

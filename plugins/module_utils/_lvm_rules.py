@@ -48,7 +48,7 @@ def name_fault(vg: str, name: str) -> str | None:
 
 
 def snapshot_name(origin: str, snapshot: str, domain: str | None) -> str:
-    """The name of a snapshot LV.
+    """The name of a snapshot LV. What comes after the origin's name tells the two kinds apart: ``.`` or ``-``.
 
     Args:
         origin: name of the LV that it is of.

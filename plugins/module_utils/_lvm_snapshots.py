@@ -66,7 +66,7 @@ def place_of(record: DiskRecord) -> Place:
     if snapshot is None or origin is None:
         what = 'Failed to read the journal'
         raise DiskSnapError(what, disk=record.target, why='it does not say of which logical volume the snapshot is')
-    return Place(snapshot[0], snapshot[1], origin, foreign=given is not None and given != own)
+    return Place(snapshot[0], snapshot[1], origin, foreign=not snapshot[1].startswith(f'{origin}.'))
 
 
 def ours(found: LogicalVolume, place: Place) -> bool:

@@ -161,7 +161,8 @@ class QemuMethod(DiskMethod):
         for plan in plans:
             _overlay.create(subject.domain, plan.record)
         disks = [ExternalDisk(plan.disk.target, plan.record.volumes[0].path) for plan in plans]
-        omit = [*subject.others]
+        ours = {disk.target for disk in disks}
+        omit = [disk.target for disk in subject.domain.read().disks if disk.target not in ours]
         plans[0].notes['snapshot_xml'] = external(subject.snapshot_name, subject.description, disks, omit)
 
     def commit(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:

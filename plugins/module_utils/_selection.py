@@ -28,11 +28,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method impor
 class Selection:
     """The disks of one domain that a task is about, with the method that it asks for on each.
 
-    ``others`` are the targets of the rest; ``warnings`` says which of these one might have expected.
+    ``warnings`` says of which others one might have expected it.
     """
 
     disks: list[tuple[Disk, Method]]
-    others: tuple[str, ...]
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -74,9 +73,7 @@ def select(domain: Domain, request: Request, default_method: str) -> Selection:
             why='none of its disks can be snapshotted',
             hint='CD-ROMs, floppies, read-only and empty drives do not count.',
         )
-    taken = {disk.target for disk, _method in chosen}
-    others = tuple(disk.target for disk in disks if disk.target not in taken)
-    return Selection(chosen, others, warnings)
+    return Selection(chosen, warnings)
 
 
 def _refuse(disk: Disk, domain: Domain) -> None:
@@ -144,11 +141,11 @@ def refuse_collisions(plans: t.Iterable[tuple[str, DiskMethod, DiskPlan]]) -> No
         plans: a domain's name, a method and what it plans.
     """
     seen: dict[str, str] = {}
-    sharers: dict[str, tuple[str, str]] = {}
+    sharers: dict[str, tuple[str, str, str | None]] = {}
     for domain, method, one in plans:
         for volume in one.record.volumes:
             if volume.path in seen:
-                if method.shares and sharers.get(volume.path) == (domain, method.name):
+                if method.shares and sharers.get(volume.path) == (domain, method.name, one.shared):
                     continue
                 raise DiskSnapError(
                     'Failed to plan the snapshot',
@@ -158,4 +155,4 @@ def refuse_collisions(plans: t.Iterable[tuple[str, DiskMethod, DiskPlan]]) -> No
                     hint='Name another file for one of them.',
                 )
             seen[volume.path] = f'disk {one.disk.target} of domain {domain}'
-            sharers[volume.path] = (domain, method.name)
+            sharers[volume.path] = (domain, method.name, one.shared)

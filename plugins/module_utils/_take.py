@@ -147,7 +147,7 @@ def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bo
     if check:
         selection, reclaimed = _as_if_settled(domain, journal, selection, warnings)
     live = domain.live
-    subject = Subject(domain, live, options.snapshot_name, options.description, selection.others, frozenset(reclaimed))
+    subject = Subject(domain, live, options.snapshot_name, options.description, frozenset(reclaimed))
     member = Member(domain, subject, journal, warnings=[*warnings, *selection.warnings])
     member.warnings += useless(domain, journal, but=options.snapshot_name)
     existing = journal.snapshots.get(options.snapshot_name)

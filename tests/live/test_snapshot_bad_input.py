@@ -107,7 +107,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     'relative file': ({'disks': [{'target': 'vda', 'file': 'a/b.qcow2'}]}, ['vda', 'a/b.qcow2']),
     'file that leads out': ({'disks': [{'target': 'vda', 'file': '/var/../etc/x'}]}, ['vda', '..']),
     'file is dots': ({'disks': [{'target': 'vda', 'file': '..'}]}, ['vda', '..']),
-    'method lvm': ({'method': 'lvm'}, ['lvm', 'this release has qemu']),
+    'method lvm': ({'method': 'lvm'}, ['method lvm', 'Methods that can take it: qemu']),
     'method lvm of a disk': ({'disks': [{'target': 'vda', 'method': 'lvm', 'size': '1G'}]}, ['lvm', 'qemu']),
     'method btrfs': ({'method': 'btrfs'}, ['btrfs']),
     'method reflink': ({'method': 'reflink'}, ['reflink']),
@@ -145,7 +145,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
                 {'target': 'vda', 'method_xml': '<diskSnapshot method="lvm"><device path="/dev/vg/x"/></diskSnapshot>'}
             ]
         },
-        ['lvm', 'this release has qemu'],
+        ['method lvm', 'Methods that can take it: qemu'],
     ),
     'XML beside method': (
         {'disks': [{'target': 'vda', 'method': 'qemu', 'method_xml': '<diskSnapshot method="qemu"/>'}]},
@@ -164,7 +164,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     'no time for the agent': ({'agent_timeout': -1}, ['agent_timeout']),
     'infinite time': ({'max_frozen': float('inf')}, ['max_frozen']),
     'description that XML cannot hold': ({'description': 'bell \a'}, ['description']),
-    'reverted': ({'state': 'reverted'}, ['s1', 'no method of this release']),
+    'reverted': ({'state': 'reverted'}, ['s1', 'no snapshot of this name']),
 }
 
 

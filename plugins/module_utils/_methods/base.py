@@ -24,15 +24,14 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method impor
 class Subject:
     """One domain in one snapshot: what every step of a method is told.
 
-    ``others`` are the targets of the domain's disks that this snapshot leaves alone; ``reclaimed`` are paths of
-    volumes that an interrupted run left and that are gone by the time the snapshot is taken (check mode only).
+    ``reclaimed`` are paths of volumes that an interrupted run left and that are gone by the time the snapshot is taken
+    (check mode only).
     """
 
     domain: Domain
     live: bool
     snapshot_name: str
     description: str | None = None
-    others: tuple[str, ...] = ()
     reclaimed: frozenset[str] = frozenset()
 
 
@@ -40,6 +39,7 @@ class Subject:
 class DiskPlan:
     """What will be done to one disk: the record as it will stand in the journal.
 
+    ``shared`` names what a new volume is of, where the method lets disks share one: they can only if it is equal.
     ``still``: its image has metadata of its own (qcow2), which QEMU must have written out, and must not change, while
     the image is copied. A frozen guest sees to that, and so do stopped vCPUs.
     """
@@ -48,6 +48,7 @@ class DiskPlan:
     method: Method
     record: DiskRecord
     still: bool = False
+    shared: str | None = None
     notes: dict[str, t.Any] = field(default_factory=dict)
 
 

@@ -83,7 +83,7 @@ class BtrfsMethod(DiskMethod):
         _copies.refuse_stray_backing(domain, disk, record, _WHAT_PLAN, inside=path)
         capacity = _place.capacity_of(domain, disk, image, live=subject.live)
         notes = {'root': root, 'capacity': capacity}
-        return DiskPlan(disk, resolved, record, still=_copies.is_qcow2(disk.active), notes=notes)
+        return DiskPlan(disk, resolved, record, still=_copies.is_qcow2(disk.active), shared=root, notes=notes)
 
     def _refuse_lazy(self, domain: Domain, disk: Disk, image: str, *, live: bool) -> None:
         """The copy of such an image would need a repair, and a read-only snapshot takes none."""
@@ -119,7 +119,7 @@ class BtrfsMethod(DiskMethod):
 
     def prepare(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         domain = subject.domain
-        for plan in self._one_each(domain, plans):
+        for plan in self._one_each(plans):
             path, root = plan.record.volumes[0].path, plan.notes['root']
             if os.path.lexists(path):
                 for one in plans:
@@ -135,22 +135,11 @@ class BtrfsMethod(DiskMethod):
                 what = f'Failed to prepare the snapshot of {root}'
                 raise _clone.failure(what, error, domain=domain.name, disk=plan.disk.target) from error
 
-    def _one_each(self, domain: Domain, plans: t.Sequence[DiskPlan]) -> list[DiskPlan]:
+    def _one_each(self, plans: t.Sequence[DiskPlan]) -> list[DiskPlan]:
         """One plan for each snapshot that is to be taken: the disks in it share it."""
         first: dict[str, DiskPlan] = {}
         for plan in plans:
-            path = plan.record.volumes[0].path
-            root = first.setdefault(path, plan).notes['root']
-            if root != plan.notes['root']:
-                for one in plans:
-                    one.record.volumes.clear()
-                raise DiskSnapError(
-                    _WHAT_PLAN,
-                    domain=domain.name,
-                    disk=plan.disk.target,
-                    why=f'{path} cannot be a snapshot of {root} and of {plan.notes["root"]}',
-                    hint='Name another file for one of the disks.',
-                )
+            first.setdefault(plan.record.volumes[0].path, plan)
         return list(first.values())
 
     def commit(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:

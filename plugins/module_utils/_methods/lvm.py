@@ -111,7 +111,9 @@ class LvmMethod(DiskMethod):
         )
         record = self._record(subject, disk, resolved, reason, origin, name, own=own)
         notes = {'origin': origin, 'size': size, 'own': own, 'image': image}
-        return DiskPlan(disk, resolved, record, still=_copies.is_qcow2(disk.active), notes=notes)
+        return DiskPlan(
+            disk, resolved, record, still=_copies.is_qcow2(disk.active), shared=f'{origin.key} {size}', notes=notes
+        )
 
     def _refuse_taken(
         self, subject: Subject, disk: Disk, origin: LogicalVolume, name: str, found: t.Sequence[LogicalVolume]

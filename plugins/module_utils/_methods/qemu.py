@@ -14,7 +14,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _chain, _overlay, _place
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _overlay, _place
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -30,6 +30,9 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.snapshot imp
 
 # network protocols whose image a qcow2 header can name without a secret
 _HEADER_PROTOCOLS = ('nbd',)
+_WHAT_PLAN = 'Failed to plan the overlay'
+# why a saved domain is refused
+_SAVED = 'would come back writing to the image below the overlay'
 
 
 class QemuMethod(DiskMethod):
@@ -72,19 +75,12 @@ class QemuMethod(DiskMethod):
 
     def plan(self, subject: Subject, disk: Disk, method: Method, reason: str) -> DiskPlan:
         domain, source = subject.domain, disk.active
-        self._refuse_busy(subject, disk)
-        self._refuse_saved(subject, disk)
+        _place.refuse_busy(domain, disk, _WHAT_PLAN, live=subject.live)
+        _place.refuse_saved(domain, disk, _WHAT_PLAN, _SAVED, live=subject.live)
         path, pool = self._place(subject, disk, method)
         base = _chain.local_path(source, domain.host.pools)
-        capacity = self._capacity(subject, disk, base)
-        if path not in subject.reclaimed and domain.host.pools.volume(path) is not None:
-            raise DiskSnapError(
-                'Failed to plan the overlay',
-                domain=domain.name,
-                disk=disk.target,
-                why=f'{path} already exists',
-                hint='Take another snapshot_name, name a file, or remove that one if nothing uses it.',
-            )
+        capacity = _place.capacity_of(domain, disk, base, live=subject.live)
+        _place.refuse_taken(domain, disk, path, _WHAT_PLAN, reclaimed=subject.reclaimed)
         name = posixpath.basename(path)
         resolved = Method('qemu', pool=pool, file=name if pool else path)
         record = DiskRecord(
@@ -99,31 +95,6 @@ class QemuMethod(DiskMethod):
         )
         return DiskPlan(disk, resolved, record)
 
-    def _refuse_busy(self, subject: Subject, disk: Disk) -> None:
-        job = _blockjob.look(subject.domain.handle, disk.target) if subject.live else None
-        if job is not None:
-            raise DiskSnapError(
-                'Failed to plan the overlay',
-                domain=subject.domain.name,
-                disk=disk.target,
-                why=f'a block job ({job.kind}) runs on it',
-                hint='Let snapshot_merge finish it, or end it with state: aborted.',
-            )
-
-    def _refuse_saved(self, subject: Subject, disk: Disk) -> None:
-        if subject.live:
-            return
-        with explained('Failed to plan the overlay', domain=subject.domain.name, disk=disk.target):
-            saved = subject.domain.handle.hasManagedSaveImage(0)
-        if saved:
-            raise DiskSnapError(
-                'Failed to plan the overlay',
-                domain=subject.domain.name,
-                disk=disk.target,
-                why='the domain is saved (managed save), and would come back writing to the image below the overlay',
-                hint='Start it first, or discard the saved state with virsh managedsave-remove.',
-            )
-
     def _place(self, subject: Subject, disk: Disk, method: Method) -> tuple[str, str | None]:
         """Path of the overlay, and the lasting pool that will hold it (None: a transient one)."""
         domain = subject.domain
@@ -131,22 +102,7 @@ class QemuMethod(DiskMethod):
         beside = None
         if _place.is_file(disk.active, domain):
             beside = posixpath.dirname(_chain.local_path(disk.active, domain.host.pools) or '')
-        return _place.place(domain, disk, method, name, 'Failed to plan the overlay', beside=beside)
-
-    def _capacity(self, subject: Subject, disk: Disk, base: str | None) -> int:
-        domain = subject.domain
-        if subject.live:
-            with explained('Failed to read the size of the disk', domain=domain.name, disk=disk.target):
-                return t.cast(int, domain.handle.blockInfo(disk.target)[0])
-        volume = domain.host.pools.volume(base) if base else None
-        if volume is None:
-            raise DiskSnapError(
-                'Failed to read the size of the disk',
-                domain=domain.name,
-                disk=disk.target,
-                why=f'{base} is not there, or no storage pool can see it',
-            )
-        return volume.capacity
+        return _place.place(domain, disk, method, name, _WHAT_PLAN, beside=beside)
 
     def _backup_source(self, source: Source, base: str | None, domain: Domain) -> BackupSource:
         pool, volume = source.pool, source.volume

@@ -90,13 +90,6 @@ def test_two_disks_of_one_subvolume_share_one_snapshot(tmp_path: Path, taken: li
     assert taken == ['one', 'two']
 
 
-def test_two_subvolumes_cannot(tmp_path: Path, taken: list[str]) -> None:
-    plans = [plan(tmp_path / 'one', tmp_path), plan(tmp_path / 'one', tmp_path / 'b', 'vdb')]
-    with pytest.raises(DiskSnapError, match='cannot be a snapshot of'):
-        BtrfsMethod().prepare(SUBJECT, plans)
-    assert [one.record.volumes for one in plans] == [[], []]
-
-
 @pytest.mark.parametrize('moment', ['prepare', 'commit'])
 def test_a_name_that_is_taken_meanwhile_is_not_ours_to_delete(
     moment: str, tmp_path: Path, taken: list[str], monkeypatch: pytest.MonkeyPatch

@@ -30,7 +30,7 @@ DOMAIN = (
 def test_a_saved_domain_is_refused() -> None:
     """Its saved state names the image of now, which must stand still under an overlay."""
     domain = SimpleNamespace(name='web', handle=SimpleNamespace(hasManagedSaveImage=lambda _flags: 1))
-    subject = Subject(domain, False, 'nightly', None, (), frozenset())  # type: ignore[arg-type]
+    subject = Subject(domain, False, 'nightly')  # type: ignore[arg-type]
     [disk] = read_domain(DOMAIN).disks
     with pytest.raises(DiskSnapError, match='managedsave-remove'):
         QemuMethod().plan(subject, disk, Method('qemu'), 'so')
@@ -46,7 +46,7 @@ def test_disks_of_other_methods_are_left_out_of_the_call(monkeypatch: pytest.Mon
     )
     known = read_domain(two)
     domain = SimpleNamespace(name='web', read=lambda: known)
-    subject = Subject(domain, True, 'nightly', others=('sda',))  # type: ignore[arg-type]
+    subject = Subject(domain, True, 'nightly')  # type: ignore[arg-type]
     source = BackupSource(xml='<source/>', type='file', path='/i/web', format='qcow2')
     record = DiskRecord('vda', 'qemu', '', '', None, source, [Volume('/i/overlay', 'overlay', 'qcow2')])
     plan = DiskPlan(known.disks[0], Method('qemu'), record)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _lvm
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import is_local, redacted
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
@@ -32,6 +33,16 @@ DOMAIN = """<domain type='qemu'><name>web</name><uuid>u</uuid><devices>
 </devices></domain>"""
 
 
+@pytest.fixture(autouse=True)
+def no_lvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without LVM, whatever this machine has."""
+
+    def fail() -> t.NoReturn:
+        raise DiskSnapError('Failed to list the logical volumes', why='lvs is not installed')
+
+    monkeypatch.setattr(_lvm, 'volumes', fail)
+
+
 def domain(*, live: bool = True, local: bool = True) -> t.Any:
     """A domain that only has its XML."""
     return SimpleNamespace(name='web', read=lambda: read_domain(DOMAIN), live=live, host=SimpleNamespace(local=local))
@@ -41,7 +52,6 @@ def test_all_is_what_can_be_snapshotted() -> None:
     selection = select(domain(), Request('web', None), AUTO)
 
     assert [disk.target for disk, _method in selection.disks] == ['vda', 'vdd']
-    assert selection.others == ('vdb', 'vdc', 'sda')
     [warning] = selection.warnings
     assert 'vdb' in warning
     assert 'shareable' in warning
@@ -65,7 +75,6 @@ def test_a_disk_that_its_domain_keeps_out_can_be_named() -> None:
     selection = select(domain(), Request('web', ({'target': '/i/c', 'method': 'qemu'},)), AUTO)
 
     assert [(disk.target, method) for disk, method in selection.disks] == [('vdc', Method('qemu'))]
-    assert selection.others == ('vda', 'vdb', 'vdd', 'sda')
 
 
 @pytest.mark.parametrize(
@@ -102,6 +111,10 @@ def test_disks_of_one_domain_may_share_where_their_method_says_so() -> None:
     sharing: t.Any = SimpleNamespace(name='btrfs', shares=True)
     refuse_collisions([('one', sharing, plan_to('vda', '/a')), ('one', sharing, plan_to('vdb', '/a'))])
 
+    other = plan_to('vdb', '/a')
+    other.shared = 'another subvolume'
+    with pytest.raises(DiskSnapError, match=r'domain one, disk vdb.*disk vda of domain one'):
+        refuse_collisions([('one', sharing, plan_to('vda', '/a')), ('one', sharing, other)])
     with pytest.raises(DiskSnapError, match=r'domain two, disk vda.*disk vda of domain one'):
         refuse_collisions([('one', sharing, plan_to('vda', '/a')), ('two', sharing, plan_to('vda', '/a'))])
 

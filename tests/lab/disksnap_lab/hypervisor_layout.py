@@ -16,7 +16,7 @@ from .guest_image import GuestImage
 from .spec import DiskSpec, GuestSpec
 
 BOOT = GuestImage(Path('/var/lib/libvirt/boot'))
-PERIOD_MS = 200  # two machines share two emulated processors
+PERIOD_MS = 500  # at 200, the writers keep one of the two emulated processors busy
 IMAGES = Path('/var/lib/libvirt/images')
 _BLOCK = DiskSpec(format='raw', kind='block')
 _RAW = DiskSpec(format='raw')

@@ -54,9 +54,10 @@ def hypervisor_state(say: Callable[[str], None] = lambda _text: None) -> Hypervi
     recipe = [(SOURCE / name).read_bytes() for name in _RECIPE]
     name = digest(image.directory.name, guest.directory.name, qemu, *recipe)
     state = HypervisorState(hypervisor_root() / f'state-{name}', image)
-    with locked(hypervisor_root() / 'state.lock', timeout=1800):
-        if not state.directory.exists():
-            _make(state, guest, say)
+    if not state.directory.exists():  # a rename makes it, so it is whole once it is there
+        with locked(hypervisor_root() / 'state.lock', timeout=1800):
+            if not state.directory.exists():
+                _make(state, guest, say)
     return state
 
 

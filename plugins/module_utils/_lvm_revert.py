@@ -33,7 +33,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import Logic
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm_snapshots import Place
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import from_xml
 
-# the two names beside the volume's own while a thin one goes back, and the tags that say that they are ours
+# what the names of the two volumes end in that are there while a thin one goes back; tags of them say that they are ours
 NEW, OLD = 'disksnap-new', 'disksnap-old'
 # seconds between two looks at a merge
 _STEP = 1.0
@@ -109,7 +109,7 @@ def _refuse_thin(domain: Domain, record: DiskRecord, origin: LogicalVolume, foun
         name = f'{origin.name}.{suffix}'
         fault = _lvm_rules.name_fault(origin.vg, name)
         other = _lvm.by_name(found, origin.vg, name)
-        if fault or (other is not None and _tag(suffix) not in other.tags):
+        if fault or (other is not None and suffix not in other.tags):
             why = fault or f'there is a logical volume {name} already, whose name is needed for a moment'
             raise _wrong(domain, record, why)
 
@@ -213,10 +213,6 @@ def _take_anew(domain: Domain, record: DiskRecord, place: Place) -> None:
 # -- thin -------------------------------------------------------------------------------------------------------
 
 
-def _tag(suffix: str) -> str:
-    return f'{_lvm.TAG}.{suffix}'
-
-
 def _replace(domain: Domain, record: DiskRecord, place: Place) -> None:
     """Put a new volume, made of the snapshot, in the place of the old one. The snapshot itself is only read."""
     new, old = f'{place.origin}.{NEW}', f'{place.origin}.{OLD}'
@@ -227,11 +223,11 @@ def _replace(domain: Domain, record: DiskRecord, place: Place) -> None:
         _lvm.rename(fresh, place.origin)
     origin, aside = _origin(domain, record, place), _look(place, old)
     if aside is not None:
-        if _tag(OLD) not in aside.tags:
+        if OLD not in aside.tags:
             raise _wrong(domain, record, f'{aside.path} is not ours, and is in the way', '')
         _lvm.remove(aside)
-    if _tag(NEW) in origin.tags:
-        _lvm.change_tag(origin, _tag(NEW), add=False)
+    if NEW in origin.tags:
+        _lvm.change_tag(origin, NEW, add=False)
     _lvm.activate(origin)
 
 
@@ -241,14 +237,14 @@ def _set_aside(domain: Domain, record: DiskRecord, place: Place, new: str, old: 
     if snapshot is None or not _lvm_snapshots.ours(snapshot, place):
         raise _wrong(domain, record, f'the snapshot LV {record.volumes[0].path} is not there any more', '')
     if left is not None:
-        if _tag(NEW) not in left.tags:
+        if NEW not in left.tags:
             raise _wrong(domain, record, f'{left.path} is not ours, and is in the way', '')
         _lvm.remove(left)
     if origin.active:
         _lvm_snapshots.closed(origin)
         _lvm.deactivate(origin)
-    tags = [tag for tag in origin.tags if tag not in (_tag(NEW), _tag(OLD))]
-    _lvm.create_writable(snapshot, new, [*tags, _tag(NEW)])
-    if _tag(OLD) not in origin.tags:
-        _lvm.change_tag(origin, _tag(OLD), add=True)
+    tags = [tag for tag in origin.tags if tag not in (NEW, OLD)]
+    _lvm.create_writable(snapshot, new, [*tags, NEW])
+    if OLD not in origin.tags:
+        _lvm.change_tag(origin, OLD, add=True)
     _lvm.rename(origin, old)

@@ -33,7 +33,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import Logic
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm_snapshots import Place
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import from_xml
 
-# what the names of the two volumes end in that are there while a thin one goes back; tags of them say that they are ours
+# how the names of the two volumes end that are there while a thin one goes back; the same tags say that they are ours
 NEW, OLD = 'disksnap-new', 'disksnap-old'
 # seconds between two looks at a merge
 _STEP = 1.0

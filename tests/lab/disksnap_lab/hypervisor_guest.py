@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from lxml import etree
 
@@ -94,30 +94,28 @@ class HypervisorGuest:
                     (Path(directory) / Path(member.name).name).write_bytes(content.read())
         return HostFiles(Path(directory))
 
-    @overload
-    def acked(self) -> dict[str, int]: ...
-    @overload
-    def acked(self, target: str) -> int: ...
-    def acked(self, target: str | None = None) -> dict[str, int] | int:
-        """Target -> last acknowledged record, or that of one target. A copy taken after this moment must have it."""
+    def acked(self) -> dict[str, int]:
+        """Target -> last acknowledged record. A copy taken after this moment must have it."""
         with tempfile.TemporaryDirectory() as directory:
             files = self._copied_acks(directory)
-            found = {each: acks.last_synced(files.acks(each)) for each in self.written}
-        return found if target is None else found[target]
+            return {target: acks.last_synced(files.acks(target)) for target in self.written}
 
-    @overload
-    def gaps(self, *, since: Mapping[str, int] | None = None, over_ms: float = 0) -> dict[str, list[Gap]]: ...
-    @overload
-    def gaps(self, target: str, since: Mapping[str, int] | None = None, over_ms: float = 0) -> list[Gap]: ...
-    def gaps(
-        self, target: str | None = None, since: Mapping[str, int] | None = None, over_ms: float = 0
-    ) -> dict[str, list[Gap]] | list[Gap]:
+    def first_of_this_boot(self) -> dict[str, int]:
+        """Target -> the first record that its writer acknowledged since the guest was started last."""
+        found: dict[str, int] = {}
+        with tempfile.TemporaryDirectory() as directory:
+            files = self._copied_acks(directory)
+            for target in self.written:
+                lines = list(acks.read(files.acks(target)))
+                found[target] = next(line.seq for line in lines if line.boot == lines[-1].boot)
+        return found
+
+    def gaps(self, since: Mapping[str, int] | None = None, over_ms: float = 0) -> dict[str, list[Gap]]:
         """Target -> times between neighbouring records that were longer than over_ms, of records after since."""
         start = since or {}
         with tempfile.TemporaryDirectory() as directory:
             files = self._copied_acks(directory)
-            found = {each: acks.gaps(files.acks(each), start.get(each, 0), over_ms) for each in self.written}
-        return found if target is None else found[target]
+            return {target: acks.gaps(files.acks(target), start.get(target, 0), over_ms) for target in self.written}
 
     def longest_gap_ms(self, since: Mapping[str, int] | None = None) -> float:
         """The longest time that writes to any disk stood still, of records after since."""

@@ -94,7 +94,7 @@ def sources(index_targets: str) -> list[str]:
     """Lines of sources.list for the release: from the very places that apt of this machine takes Debian from."""
     found: dict[str, str] = {}
     for line in index_targets.splitlines():
-        uri, _, label = line.partition(' ')
+        uri, _space, label = line.partition(' ')
         if label in ('Debian', 'Debian-Security'):
             found.setdefault(label, uri)
     if 'Debian' not in found:

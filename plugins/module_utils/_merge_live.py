@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._apparmor import unsilence
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -49,6 +51,7 @@ class LiveWork(Work):
         if merge.direction == COMMIT:
             base = self._name(merge.receiver)
             top = self._name(merge.top)
+            self._let_write(merge.receiver)
             _blockjob.start_commit(
                 handle, merge.target, base=base, top=top, active=merge.active, bandwidth=self.options.bandwidth
             )
@@ -56,6 +59,19 @@ class LiveWork(Work):
             left = self._name(merge.base) if merge.base else None
             _blockjob.start_pull(handle, merge.target, base=left, bandwidth=self.options.bandwidth)
         self._may_leave = True
+
+    def _let_write(self, base: Source) -> None:
+        """Where AppArmor would overrule libvirt's permission to write to the base, have it not."""
+        if not self.domain.host.local or base.path is None:
+            return
+        try:
+            unsilence(self.domain.uuid, {base.path, os.path.realpath(base.path)})
+        except OSError as error:
+            self.warnings.append(
+                f'Domain {self.domain.name}, disk {self.merge.target}: its AppArmor profile denies writes to '
+                f'{base.path}, and could not be changed ({error.strerror}). If the commit fails with "Permission '
+                'denied", shut the domain off and merge it then.'
+            )
 
     def _name(self, layer: Source) -> str:
         """A layer as libvirt takes it: by index where it shows one, which holds for network layers too."""

@@ -7,8 +7,8 @@
 libvirt lets QEMU write to the base of a commit by a line that it adds to the domain's profile (``"/i/base" rwk,``). But
 a domain that was started on its overlays has another line there since its start, ``deny "/i/base" w,``, whose only
 purpose is to keep refused writes out of the audit log (``vah_add_path`` in libvirt's virt-aa-helper.c). A denial wins
-over a permission, so that the commit fails with "Permission denied" (measured with libvirt 9.0 on Debian 12, by virsh as
-well). Without that line the profile allows exactly what libvirt says it should, no sooner than libvirt says so.
+over a permission, so that the commit fails with "Permission denied" (measured with libvirt 9.0 on Debian 12, by virsh
+as well). Without that line the profile allows exactly what libvirt says it should, no sooner than libvirt says so.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ def _follow(disk: Disk, pools: Pools, domain: str, layers: list[Source]) -> None
     seen = {layer.key for layer in layers}
     while len(layers) < MAX_DEPTH:
         path = local_path(layers[-1], pools)
+        if layers[-1].format == 'raw' and (path or '').startswith('/dev/'):
+            return  # it stands on nothing; and a device that is in no pool, as a thin volume, nobody can look at
         backing = _backing_of(path, pools, disk, domain) if path else None
         if backing is None:
             return

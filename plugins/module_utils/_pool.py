@@ -86,14 +86,18 @@ class Pools:
     # -- finding ------------------------------------------------------------------------------------------
 
     def by_name(self, name: str) -> tuple[t.Any, PoolInfo]:
-        """The pool of this name, started for the time of the call if it is not active.
+        """The pool of this name, if it is one of files started for the time of the call where it is not active.
+
+        To start and stop another one does more: to stop a logical pool deactivates every volume of the group that
+        nobody has open (virStorageBackendLogicalStopPool in libvirt's storage_backend_logical.c).
 
         Raises:
             DiskSnapError: if there is none, or it does not start.
         """
         with explained(f'Failed to look up the storage pool {name}', hint='List them with virsh pool-list --all.'):
             pool = self._connection.storagePoolLookupByName(name)
-            self._start(pool)
+            if read_pool(pool.XMLDesc(0)).type in DIRECTORY_TYPES:
+                self._start(pool)
             return pool, read_pool(pool.XMLDesc(0))
 
     def _start(self, pool: t.Any) -> None:
@@ -217,7 +221,9 @@ class Pools:
         Raises:
             DiskSnapError: if the pool or the volume is not there.
         """
-        pool, _info_of_it = self.by_name(pool_name)
+        pool, info = self.by_name(pool_name)
+        if info.type == 'logical' and not pool.isActive():
+            return posixpath.join(info.path or f'/dev/{info.source_name or info.name}', volume_name)
         with explained(f'Failed to look up the volume {volume_name} of the storage pool {pool_name}'):
             return t.cast(str, pool.storageVolLookupByName(volume_name).path())
 

@@ -81,6 +81,27 @@ def refuse_unfit(domain: Domain, disk: Disk, image: str, what: str) -> None:
         raise DiskSnapError(what, domain=domain.name, disk=disk.target, why=why)
 
 
+def refuse_lazy(domain: Domain, disk: Disk, image: str, what: str, advice: str, *, live: bool) -> None:
+    """Refuse a qcow2 image whose copy would have to be repaired, for a method whose copies are read-only.
+
+    Args:
+        advice: how the hint begins that says how to turn lazy_refcounts off.
+
+    Raises:
+        DiskSnapError: if it is one.
+    """
+    header = _images.header_of(image) if is_qcow2(disk.active) else None
+    if header is not None and (header.dirty or (live and header.lazy_refcounts)):
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            disk=disk.target,
+            why=f'{image} has lazy_refcounts on, so that a copy of it in use must be repaired, '
+            'and nothing can be repaired in a read-only snapshot',
+            hint=f'{advice} it off while the domain is shut off: qemu-img amend -o lazy_refcounts=off {image}',
+        )
+
+
 def refuse_elsewhere(domain: Domain, disk: Disk, image: str, directory: str, what: str) -> None:
     """Refuse a directory that is not there, not on the file system of the image, read-only or full.
 

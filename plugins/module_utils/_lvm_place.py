@@ -12,8 +12,6 @@ import typing as t
 from ansible_collections.disksnap.libvirt.plugins.module_utils import (
     _blockdev,
     _chain,
-    _copies,
-    _images,
     _logical,
     _lvm,
     _lvm_rules,
@@ -242,26 +240,6 @@ def refuse_name(origin: LogicalVolume, name: str, size: int | None, domain: Doma
             raise _wrong(
                 domain, disk, f'no snapshot can be named {name}: {fault}', 'Take another, shorter snapshot_name.'
             )
-
-
-def refuse_lazy(domain: Domain, disk: Disk, image: str, *, live: bool) -> None:
-    """Refuse a qcow2 image whose copy would have to be repaired, which a read-only copy cannot be.
-
-    Raises:
-        DiskSnapError: if it is one, or no image that a copy of this file or device alone could stand for.
-    """
-    if not _copies.is_qcow2(disk.active):
-        return
-    _copies.refuse_unfit(domain, disk, image, WHAT_PLAN)
-    header = _images.header_of(image)
-    if header is not None and (header.dirty or (live and header.lazy_refcounts)):
-        raise _wrong(
-            domain,
-            disk,
-            f'{image} has lazy_refcounts on, so that a copy of it in use must be repaired, '
-            'and nothing can be repaired in a read-only snapshot',
-            f'Turn it off while the domain is shut off: qemu-img amend -o lazy_refcounts=off {image}',
-        )
 
 
 def _wrong(domain: Domain, disk: Disk, why: str, hint: str | None) -> DiskSnapError:

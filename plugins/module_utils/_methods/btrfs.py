@@ -63,7 +63,7 @@ class BtrfsMethod(DiskMethod):
         _place.refuse_saved(domain, disk, _WHAT_PLAN, _copies.SAVED, live=subject.live)
         image = _place.image_of(disk, domain)
         _copies.refuse_unfit(domain, disk, image, _WHAT_PLAN)
-        self._refuse_lazy(domain, disk, image, live=subject.live)
+        _copies.refuse_lazy(domain, disk, image, _WHAT_PLAN, 'Use the method reflink, or turn', live=subject.live)
         real = os.path.realpath(image)
         root = _subvolume.root_of(real) or ''  # refusal() has seen that there is one
         path = self._place(subject, disk, method, root)
@@ -84,20 +84,6 @@ class BtrfsMethod(DiskMethod):
         capacity = _place.capacity_of(domain, disk, image, live=subject.live)
         notes = {'root': root, 'capacity': capacity}
         return DiskPlan(disk, resolved, record, still=_copies.is_qcow2(disk.active), shared=root, notes=notes)
-
-    def _refuse_lazy(self, domain: Domain, disk: Disk, image: str, *, live: bool) -> None:
-        """The copy of such an image would need a repair, and a read-only snapshot takes none."""
-        header = _images.header_of(image) if _copies.is_qcow2(disk.active) else None
-        if header is not None and (header.dirty or (live and header.lazy_refcounts)):
-            raise DiskSnapError(
-                _WHAT_PLAN,
-                domain=domain.name,
-                disk=disk.target,
-                why=f'{image} has lazy_refcounts on, so that a copy of it in use must be repaired, '
-                'and nothing can be repaired in a read-only snapshot',
-                hint='Use the method reflink, or turn it off while the domain is shut off: '
-                f'qemu-img amend -o lazy_refcounts=off {image}',
-            )
 
     def _place(self, subject: Subject, disk: Disk, method: Method, root: str) -> str:
         """Path of the snapshot."""

@@ -93,7 +93,9 @@ class LvmMethod(DiskMethod):
         _place.refuse_busy(domain, disk, _WHAT_PLAN, live=subject.live)
         _place.refuse_saved(domain, disk, _WHAT_PLAN, _copies.SAVED, live=subject.live)
         image = _lvm_place.image_of(disk.active, domain)
-        _lvm_place.refuse_lazy(domain, disk, image, live=subject.live)
+        if _copies.is_qcow2(disk.active):
+            _copies.refuse_unfit(domain, disk, image, _WHAT_PLAN)
+            _copies.refuse_lazy(domain, disk, image, _WHAT_PLAN, 'Turn', live=subject.live)
         with _lvm_snapshots.of_disk(domain, disk.target):
             found = _lvm.volumes()
             origin, own = _lvm_place.origin_of(found, disk, domain, method.device)

@@ -96,20 +96,18 @@ def test_merges_of_every_kind(hv: Hypervisor, inner: HypervisorGuest, run_module
     inner.wait_acked()
 
 
-def test_a_domain_that_is_shut_off(hv: Hypervisor, run_module: RemoteRunner, tmp_path: Path) -> None:
+def test_a_domain_that_is_shut_off(hv: Hypervisor, run_module: RemoteRunner) -> None:
     spare = hv.guest('spare')
     task = {'name': 'spare', 'snapshot_name': 's1', 'disks': [{'target': 'vdb'}]}
-    before = spare.chain('vdb', inactive=True)
-    run_module('disk_snapshot', task)
-    hv.run(['virsh', 'start', 'spare'])
-    spare.wait_agent(300)
-    spare.wait_acked(3)
-    hv.run(['virsh', 'destroy', 'spare'])
+    [image] = spare.chain('vdb', inactive=True)
+    hv.run(['cp', image, '/srv/images/before.qcow2'])
+    [domain] = run_module('disk_snapshot', task)['domains']
+    overlay = domain['disks'][0]['volumes'][0]['path']
+    hv.run(['qemu-io', '-f', 'qcow2', '-c', 'write -P 0xaa 1M 1M', overlay])
 
     run_module('disk_snapshot', {**task, 'state': 'reverted'})
     run_module('disk_snapshot', {**task, 'state': 'absent'})
 
-    assert spare.chain('vdb', inactive=True) == before
-    hv.run(['virsh', 'start', 'spare'])
-    spare.wait_agent(300)
-    spare.wait_acked()
+    assert spare.chain('vdb', inactive=True) == [image]
+    assert hv.run(['test', '-e', overlay], check=False).returncode == 1
+    hv.run(['qemu-img', 'compare', '-f', 'qcow2', '-F', 'qcow2', image, '/srv/images/before.qcow2'])

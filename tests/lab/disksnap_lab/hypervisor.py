@@ -84,7 +84,7 @@ class Hypervisor:
             _remove(self.directory)
 
     def run(
-        self, argv: Sequence[str | Path], timeout: float = 60, check: bool = True
+        self, argv: Sequence[str | Path], timeout: float = 300, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a program as root; with check LabError unless it ends with 0."""
         return self.ssh.run(argv, timeout, check)

@@ -32,7 +32,7 @@ class HypervisorGuest:
         self.name = name
         self.disks = dict(layout.DISKS[name])
 
-    def _virsh(self, *words: str, timeout: float = 60) -> str:
+    def _virsh(self, *words: str, timeout: float = 300) -> str:
         return self._ssh.run(['virsh', '-q', *words], timeout=timeout).stdout
 
     @property

@@ -64,7 +64,7 @@ class Connection:
     def run(
         self,
         command: Sequence[str | Path],
-        timeout: float = 60,
+        timeout: float = 300,
         check: bool = True,
         stdin: IO[bytes] | int = subprocess.DEVNULL,
     ) -> subprocess.CompletedProcess[str]:
@@ -76,7 +76,7 @@ class Connection:
     def run_bytes(
         self,
         command: Sequence[str | Path],
-        timeout: float = 60,
+        timeout: float = 300,
         check: bool = True,
         stdin: IO[bytes] | int = subprocess.DEVNULL,
     ) -> subprocess.CompletedProcess[bytes]:

@@ -52,6 +52,14 @@ class DiskPlan:
     notes: dict[str, t.Any] = field(default_factory=dict)
 
 
+def one_each(plans: t.Iterable[DiskPlan]) -> list[DiskPlan]:
+    """The first plan of each new volume, where disks share one; ``shared`` is equal for all of them by then."""
+    first: dict[str, DiskPlan] = {}
+    for plan in plans:
+        first.setdefault(plan.record.volumes[0].path, plan)
+    return list(first.values())
+
+
 class DiskMethod(abc.ABC):
     """One way to snapshot a disk.
 

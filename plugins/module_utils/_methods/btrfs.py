@@ -25,7 +25,12 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Volume
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import (
+    DiskMethod,
+    DiskPlan,
+    Subject,
+    one_each,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml
@@ -105,7 +110,7 @@ class BtrfsMethod(DiskMethod):
 
     def prepare(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         domain = subject.domain
-        for plan in self._one_each(plans):
+        for plan in one_each(plans):
             path, root = plan.record.volumes[0].path, plan.notes['root']
             if os.path.lexists(path):
                 for one in plans:
@@ -120,13 +125,6 @@ class BtrfsMethod(DiskMethod):
             except OSError as error:
                 what = f'Failed to prepare the snapshot of {root}'
                 raise _clone.failure(what, error, domain=domain.name, disk=plan.disk.target) from error
-
-    def _one_each(self, plans: t.Sequence[DiskPlan]) -> list[DiskPlan]:
-        """One plan for each snapshot that is to be taken: the disks in it share it."""
-        first: dict[str, DiskPlan] = {}
-        for plan in plans:
-            first.setdefault(plan.record.volumes[0].path, plan)
-        return list(first.values())
 
     def commit(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         for plan in plans:

@@ -32,7 +32,12 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import LogicalVolume
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import (
+    DiskMethod,
+    DiskPlan,
+    Subject,
+    one_each,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml
@@ -178,7 +183,7 @@ class LvmMethod(DiskMethod):
         domain = subject.domain
         pools: dict[str, t.Any] = {}
         _lvm.forget()
-        for plan in _one_each(domain, plans):
+        for plan in one_each(plans):
             record, origin, size = plan.record, plan.notes['origin'], plan.notes['size']
             with _lvm_snapshots.of_disk(domain, record.target):
                 found = _lvm.volumes()
@@ -266,24 +271,6 @@ class LvmMethod(DiskMethod):
     def revert(self, domain: Domain, records: t.Sequence[DiskRecord], *, deadline: float) -> None:
         for record in records:
             _lvm_revert.revert(domain, record, deadline=deadline)
-
-
-def _one_each(domain: Domain, plans: t.Sequence[DiskPlan]) -> list[DiskPlan]:
-    """One plan for each snapshot that is to be taken: the disks on one LV share it."""
-    first: dict[str, DiskPlan] = {}
-    for plan in plans:
-        path, size = plan.record.volumes[0].path, plan.notes['size']
-        other = first.setdefault(path, plan)
-        if other.notes['size'] != size:
-            raise DiskSnapError(
-                _WHAT_PLAN,
-                domain=domain.name,
-                disk=plan.disk.target,
-                why=f'{path} is to have {size} bytes of copy-on-write space for this disk, and '
-                f'{other.notes["size"]} for {other.disk.target}',
-                hint='Name one size for both.',
-            )
-    return list(first.values())
 
 
 def _backing(disk: Disk, domain: Domain) -> list[str]:

@@ -2,17 +2,53 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One hypervisor for all tests, which each test finds as it was saved."""
+"""One hypervisor for all tests, which each test finds as it was saved.
+
+Where the emulation under it broke down (``Machine.broke_down``), which has nothing to do with what is tested, the test
+is run again on a fresh one, twice at most, and the summary counts it as a rerun.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from ansible_collections.disksnap.libvirt.tests.hypervisor.harness import RemoteRunner
 from disksnap_lab.hypervisor import Hypervisor, HypervisorGuest
+
+
+class EmulatorBrokeDown(Exception):
+    """The virtual machine is gone, and QEMU is to blame."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test may be run again, for this one reason."""
+    for item in items:
+        item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[EmulatorBrokeDown.__name__]))
+
+
+def _blame(item: pytest.Item) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except (Exception, pytest.fail.Exception) as error:
+        found = getattr(item, 'funcargs', {}).get('hypervisor')
+        if found is not None and found.machine.broke_down:
+            raise EmulatorBrokeDown(f'The emulation of hypervisor {found.name} broke down') from error
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """See _blame."""
+    return (yield from _blame(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """See _blame."""
+    return (yield from _blame(item))
 
 
 @pytest.fixture(scope='session')

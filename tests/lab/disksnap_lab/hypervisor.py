@@ -67,9 +67,12 @@ class Hypervisor:
         return found
 
     def reset(self) -> None:
-        """Back to the saved state: disks, memory, guests, all."""
+        """Back to the saved state: disks, memory, guests, all. One that broke down is started again."""
         self.ssh.close()
-        self.machine.monitor(f'loadvm {READY}')
+        if self.machine.broke_down:
+            self.machine.start(READY)
+        else:
+            self.machine.monitor(f'loadvm {READY}')
         self._settle()
 
     def _settle(self) -> None:

@@ -30,6 +30,7 @@ QUIESCE_PREFIX = 'disksnap-quiesce'
 # The states of a snapshot. Each is written before the act that it names.
 PREPARING = 'preparing'  # volumes may exist, no domain uses them.  Died here: delete them, forget the entry.
 COMMITTING = 'committing'  # the disks may or may not have moved.   Died here: move them back, delete, forget.
+COMMITTED = 'committed'  # taken here; other hosts may fail.     Died here: undo it once its time is over.
 PRESENT = 'present'  # taken, proved and recorded.
 REMOVING = 'removing'  # its layers are being merged or deleted.    Died here: go on; removal is its only way out.
 REVERTING = 'reverting'  # the domain goes back to it.              Died here: go on, as its RevertRecord says.
@@ -67,8 +68,9 @@ class BackupSource:
 class DiskRecord:
     """One disk in one snapshot; ``original`` is its ``<disk>`` before, ``modified_disk`` after (None: unchanged).
 
-    ``reason`` says why this method. ``backing`` are the images that a copy's own header names, from top to bottom: the
-    backup source is right only as long as none of them changes.
+    ``reason`` says why this method. ``made``: the volumes were there once, by the run that wrote this, so that whatever
+    has their names now is what became of them. ``backing`` are the images that a copy's own header names, from top to
+    bottom: the backup source is right only as long as none of them changes.
     """
 
     target: str
@@ -79,6 +81,7 @@ class DiskRecord:
     backup_source: BackupSource
     volumes: list[Volume] = field(default_factory=list)
     reason: str = ''
+    made: bool = False
     backing: list[str] = field(default_factory=list)
 
 
@@ -127,7 +130,8 @@ class SnapshotRecord:
     """One snapshot of one domain. ``group`` is equal for all domains that were taken together.
 
     ``owner`` is the run that takes or reverts it, so that another run can tell whether that one is still at it.
-    ``pauses``: that run may have stopped the vCPUs of a domain that was running.
+    ``pauses``: that run may have stopped the vCPUs of a domain that was running. ``decide_by``: until when, as a
+    timestamp, the play that takes it on several hosts may still say what is to become of it.
     """
 
     name: str
@@ -141,6 +145,7 @@ class SnapshotRecord:
     owner: Owner | None = None
     revert: RevertRecord | None = None
     pauses: bool = False
+    decide_by: str | None = None
 
 
 @dataclass
@@ -163,9 +168,9 @@ class QuiesceRecord:
     watchdog_start: int = 0
 
 
-def timestamp() -> str:
-    """Now, in UTC, as ISO 8601 with milliseconds."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+def timestamp(*, ahead: float = 0.0) -> str:
+    """Now, or so many seconds from now, in UTC, as ISO 8601 with milliseconds."""
+    now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=ahead)
     return now.strftime('%Y-%m-%dT%H:%M:%S.') + f'{now.microsecond // 1000:03d}Z'
 
 
@@ -181,11 +186,13 @@ def boot_id() -> str:
 def process_start(pid: int) -> int:
     """Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); 0 if there is none.
 
-    With the pid it names a process for certain: pids are used again.
+    With the pid it names a process for certain: pids are used again. One that has ended and whose parent has not asked
+    how (state Z, field 3) does nothing any more.
     """
     try:
         with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as stat:
-            return int(stat.read().rpartition(')')[2].split()[19])
+            words = stat.read().rpartition(')')[2].split()
+        return 0 if words[0] == 'Z' else int(words[19])
     except (OSError, IndexError, ValueError):
         return 0
 
@@ -196,7 +203,7 @@ def owner() -> Owner:
 
 
 def age(moment: str) -> float:
-    """Seconds since a ``timestamp()``; infinite for a text that is none."""
+    """Seconds since a ``timestamp()``, below zero if it is yet to come; infinite for a text that is none."""
     try:
         then = datetime.datetime.strptime(moment, '%Y-%m-%dT%H:%M:%S.%fZ').replace(tzinfo=datetime.timezone.utc)
     except ValueError:

@@ -52,6 +52,7 @@ def create(domain: Domain, record: DiskRecord, *, like: VolumeInfo | None = None
             if error.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST:
                 record.volumes.clear()
             raise
+    record.made = True
     if base is None:
         _name_network_base(domain, record, source)
     elif made.capacity != volume.capacity or made.backing_path != base:

@@ -88,10 +88,12 @@ def _delete(domain: Domain, volumes: t.Sequence[tuple[DiskRecord, Volume]]) -> N
 
 
 def _is_ours(domain: Domain, record: DiskRecord, volume: Volume) -> bool:
-    """Whether the file is the overlay that the record speaks of: one that stands on its base image.
+    """Whether the file is the overlay that the record speaks of: one that was made, or that stands on its base image.
 
-    A run that was killed before it made the file may have left the name to someone else.
+    A run that was killed before it made the file, or before it could say so, may have left the name to someone else.
     """
     found = domain.host.pools.volume(volume.path)
+    if found is not None and record.made:
+        return True
     base = record.backup_source.path
     return found is not None and found.format == volume.format and base in (None, found.backing_path)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
@@ -21,6 +23,7 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     plain,
     predicts,
     ready,
+    until,
     untouched,
 )
 from disksnap_lab import Guest, Lab, acks, check_copy
@@ -127,6 +130,18 @@ def half_taken(guest: Guest) -> None:
     record.snapshots['s1'].state = _journal.COMMITTING
     record.snapshots['s1'].owner = None
     _journal.store(guest.domain, record)
+
+
+def kill_half_way(run_module: Runner, guest: Guest, began: Callable[[], bool], **options: Any) -> None:
+    """Kill a run once it has begun to make something; one that was faster than that is put back and run again."""
+    for _attempt in range(10):
+        module = run_module.start('disk_snapshot', task_of(guest, **options))
+        until('something made', began, 60)
+        module.kill()
+        if 'state="present"' not in (journal(guest) or ''):
+            return
+        run_module('disk_snapshot', task_of(guest, state='absent'))
+    pytest.fail('each of ten runs was over before it could be killed')
 
 
 def settled_by_the_next_run(run_module: Runner, guest: Guest) -> None:

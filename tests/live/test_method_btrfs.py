@@ -278,9 +278,7 @@ def test_a_snapshot_that_is_gone_or_writable(web: Guest, volume: Path, lab: Lab,
 
 def test_the_next_run_undoes_what_a_killed_one_left(web: Guest, volume: Path, lab: Lab, run_module: Runner) -> None:
     before = tree(volume)
-    module = run_module.start('disk_snapshot', copies.task_of(web, **BTRFS))
-    until('a snapshot', lambda: tree(volume) != before, 60)
-    module.kill()
+    copies.kill_half_way(run_module, web, lambda: tree(volume) != before, **BTRFS)
     until('a guest that is thawed', lambda: not frozen(web))
     copies.settled_by_the_next_run(run_module, web)
     assert tree(volume) == before

@@ -22,7 +22,6 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     chain,
     journal,
     ready,
-    until,
     untouched,
 )
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
@@ -306,9 +305,7 @@ def test_a_clone_that_is_gone(web: Guest, lab: Lab, run_module: Runner) -> None:
 
 def test_the_next_run_undoes_what_a_killed_one_left(web: Guest, lab: Lab, run_module: Runner) -> None:
     before = files(web)
-    module = run_module.start('disk_snapshot', copies.task_of(web, **REFLINK))
-    until('a clone', lambda: files(web) != before, 60)
-    module.kill()
+    copies.kill_half_way(run_module, web, lambda: files(web) != before, **REFLINK)
     copies.settled_by_the_next_run(run_module, web)
     assert files(web) == before
     web.wait_acked(2)

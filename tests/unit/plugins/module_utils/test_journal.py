@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 
 import pytest
@@ -205,3 +206,16 @@ def test_a_freeze_of_this_boot_has_one() -> None:
     _journal.end_quiesce(record, 'module', ended_ns=3_500_000)
 
     assert record.window_ms == 2.5
+
+
+def test_a_process_that_has_ended_counts_as_gone() -> None:
+    """Also while its parent has not asked how it ended."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert _journal.process_start(child) == 0
+    finally:
+        os.waitpid(child, 0)
+    assert _journal.process_start(os.getpid()) > 0

@@ -14,27 +14,16 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._remove import remove
 from ansible_collections.disksnap.libvirt.plugins.module_utils._revert import revert
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import requests, terms
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import requests
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import validate_snapshot_name
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import holdable
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Take or remove a snapshot, or go back to it, as the task says."""
     params, check = module.params, module.check_mode
     wanted = requests(params)
-    validate_snapshot_name(params['snapshot_name'])
-    holdable(params['description'] or '', 'the description')
-    options = TakeOptions(
-        snapshot_name=params['snapshot_name'],
-        method=params['method'],
-        quiesce=params['quiesce'],
-        terms=terms(params),
-        description=params['description'],
-        instant=params['instant'],
-    )
+    options = TakeOptions.of(params)
     with contextlib.ExitStack() as stack:
         watchdog = None
         if params['state'] == 'present' and not check:

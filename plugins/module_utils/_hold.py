@@ -187,7 +187,8 @@ def _freeze(held: t.Sequence[Held], quiesce: Quiesce, terms: Terms, policy: str,
             one.record = QuiesceRecord(_journal.FREEZING, token, '', max_frozen=terms.max_frozen)
             if one.guest.error is None and not one.guest.foreign:
                 _replace(one)
-        quiesce.freeze(guests, adopt=True)
+        quiesce.arm(guests, adopt=True)
+        quiesce.freeze(guests)
         _insist(guests, policy)
         for one in held:
             if one.guest.error is None:

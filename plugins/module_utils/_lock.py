@@ -23,11 +23,18 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Doma
 _RETRY_EVERY = 0.1
 
 
-def _directory() -> str:
-    """A directory that only this user can write to."""
+def private_directory() -> str:
+    """A directory that only this user can enter, for locks and sockets; made where it is not there yet.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
     if os.geteuid() == 0:
-        return '/run/disksnap'
-    return os.path.join(os.environ.get('XDG_RUNTIME_DIR') or os.path.expanduser('~/.cache'), 'disksnap')
+        directory = '/run/disksnap'
+    else:
+        directory = os.path.join(os.environ.get('XDG_RUNTIME_DIR') or os.path.expanduser('~/.cache'), 'disksnap')
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return directory
 
 
 def _take(path: str, deadline: float) -> int | None:
@@ -59,12 +66,11 @@ def locked(domains: t.Sequence[Domain], *, wait: float) -> t.Iterator[None]:
     Raises:
         DiskSnapError: if another run still works on one of them.
     """
-    directory = _directory()
     held: list[int] = []
     deadline = time.monotonic() + wait
     try:
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            directory = private_directory()
             for domain in sorted(domains, key=lambda one: one.uuid):  # one order for all runs: no deadlock
                 path = os.path.join(directory, f'{domain.uuid}.lock')
                 descriptor = _take(path, deadline)
@@ -77,7 +83,7 @@ def locked(domains: t.Sequence[Domain], *, wait: float) -> t.Iterator[None]:
                     )
                 held.append(descriptor)
         except OSError as error:
-            raise DiskSnapError(f'Failed to take a lock in {directory}', why=str(error)) from error
+            raise DiskSnapError('Failed to take a lock', why=str(error)) from error
         yield
     finally:
         for descriptor in held:

@@ -10,6 +10,7 @@ image stands still and whole until they go on.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
@@ -70,7 +71,10 @@ class Pause:
             del self._stopped[domain.uuid]
 
     def end(self) -> None:
-        """Let the watchdog go; it goes on with those that are not known to run."""
+        """Set going what still stands still, and let the watchdog go; it goes on with those not known to run."""
+        for domain in list(self._stopped.values()):
+            with contextlib.suppress(DiskSnapError):  # the watchdog's then
+                self.go(domain)
         if self._watched:
             self._watchdog.end_pause(stuck=list(self._stopped))
             self._watched = False

@@ -105,7 +105,7 @@ def too_few(domain: str, mountpoints: t.Sequence[str], count: int) -> DiskSnapEr
 
 
 class Quiesce:
-    """One freeze of one group: ``flush``, ``freeze``, the caller's work, ``thaw`` (per guest), ``finish``.
+    """One freeze of one group: ``flush``, ``arm``, ``freeze``, the caller's work, ``thaw`` (per guest), ``finish``.
 
     Args:
         watchdog: forked before the connection was opened.
@@ -151,22 +151,26 @@ class Quiesce:
         except DiskSnapError as error:
             guest.error = error
 
-    def freeze(self, guests: t.Sequence[Guest], *, adopt: bool = False) -> None:
-        """Arm the watchdog, then freeze side by side. Sets ``frozen`` or ``error`` of each guest.
+    def arm(self, guests: t.Sequence[Guest], *, adopt: bool = False) -> None:
+        """Have the watchdog thaw these guests when their time is over, whatever happens from here on.
 
         Args:
             guests: after ``flush``; those with an error are passed over.
             adopt: have the watchdog thaw those too that something else has frozen.
 
         Raises:
-            DiskSnapError: if the watchdog cannot be armed; then nothing was frozen.
+            DiskSnapError: if the watchdog cannot be armed; then nothing may be frozen.
         """
         ready = [guest for guest in guests if guest.error is None]
         self._armed = [guest for guest in ready if not guest.foreign]
         watched = ready if adopt else self._armed
         if watched:
             self._watchdog.arm([guest.uuid for guest in watched], self._terms.max_frozen, self._terms.agent_timeout)
-            side_by_side(self._freeze_one, self._armed)
+
+    def freeze(self, guests: t.Sequence[Guest]) -> None:
+        """Freeze those of them that were armed, side by side. Sets ``frozen`` or ``error`` of each guest."""
+        armed = {guest.uuid for guest in self._armed}
+        side_by_side(self._freeze_one, [guest for guest in guests if guest.uuid in armed])
 
     def _freeze_one(self, guest: Guest) -> None:
         guest.started_ns = time.monotonic_ns()

@@ -17,11 +17,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeResult, MergeSpec
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
 
@@ -70,7 +69,7 @@ def remove(
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if not check:
-            stack.enter_context(locked(domains, wait=timeout))
+            stack.enter_context(work_on(domains, wait=timeout))
         journals = [(domain, _journal.load(domain.handle)) for domain in domains]
         halves = unsettled(journals)
         if check:

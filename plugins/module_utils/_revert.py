@@ -15,10 +15,9 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import Restoration
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
 
@@ -42,7 +41,7 @@ def revert(
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
         if not check:
-            stack.enter_context(locked(domains, wait=timeout))
+            stack.enter_context(work_on(domains, wait=timeout))
         journals = [(domain, _journal.load(domain.handle)) for domain in domains]
         halves = unsettled(journals)
         ended = {domain.uuid for domain, journal in journals if _ends_with_settling(domain, journal, snapshot_name)}

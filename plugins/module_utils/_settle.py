@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
@@ -15,12 +17,16 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libv
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, recover
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import undo
 
+# how long a task waits for another one that is at work on the same domain, in seconds
+LOCK_WAIT = 60.0
+_LOOK_EVERY = 0.5
 # seconds after which a run on another machine, of which nothing can be known, counts as dead
 FOREIGN_RUN_AGE = 900.0
-HALF_TAKEN = (_journal.PREPARING, _journal.COMMITTING)
+HALF_TAKEN = (_journal.PREPARING, _journal.COMMITTING, _journal.COMMITTED)
 
 
 def half_taken(journal: Journal) -> list[SnapshotRecord]:
@@ -31,6 +37,40 @@ def half_taken(journal: Journal) -> list[SnapshotRecord]:
 def half_reverted(journal: Journal) -> list[SnapshotRecord]:
     """Entries of snapshots to which a run was taking the domain back when it ended."""
     return [record for record in journal.snapshots.values() if record.state == _journal.REVERTING]
+
+
+@contextlib.contextmanager
+def work_on(domains: t.Sequence[Domain], *, wait: float = LOCK_WAIT) -> t.Iterator[None]:
+    """Hold the locks of these domains, once no play is about to say what becomes of a snapshot of several hosts.
+
+    Raises:
+        DiskSnapError: if another run still works on one of them.
+    """
+    deadline = time.monotonic() + wait
+    while any(_undecided(_journal.load(domain.handle)) for domain in domains) and time.monotonic() < deadline:
+        time.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
+    with locked(domains, wait=max(0.0, deadline - time.monotonic())):
+        yield
+
+
+def _undecided(journal: Journal) -> list[SnapshotRecord]:
+    """Entries that are taken here, and whose play may still say whether they are everywhere."""
+    return [
+        record
+        for record in journal.snapshots.values()
+        if record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0
+    ]
+
+
+def _refuse_undecided(domain: Domain, journal: Journal) -> None:
+    for record in _undecided(journal):
+        raise DiskSnapError(
+            'Failed to start',
+            domain=domain.name,
+            why=f'the snapshot {record.name} of several hosts is taken here, and the play that takes it may say until '
+            f'{record.decide_by} whether it is taken everywhere',
+            hint='Nothing was changed. Run that play again, or this task after that time, which undoes it.',
+        )
 
 
 def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
@@ -85,6 +125,7 @@ def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
         DiskSnapError: if something cannot be undone.
     """
     for domain, journal in domains:
+        _refuse_undecided(domain, journal)
         for record in [*half_taken(journal), *half_reverted(journal)]:
             _refuse_alive(domain, record)
     warnings = []
@@ -97,13 +138,22 @@ def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
         for record in list(journal.snapshots.values()):
             if record.state not in HALF_TAKEN and record.group not in groups:
                 continue
-            _set_going(domain, record)
-            undo(domain, journal, record.name)
+            take_back(domain, journal, record)
             warnings.append(
                 f'An interrupted run had left the snapshot {record.name} of the domain {domain.name} half taken; '
                 'it was undone.'
             )
     return warnings
+
+
+def take_back(domain: Domain, journal: Journal, record: SnapshotRecord) -> None:
+    """Undo one entry, from whatever point it reached.
+
+    Raises:
+        DiskSnapError: if something is left; the entry then stays for the next run.
+    """
+    _set_going(domain, record)
+    undo(domain, journal, record.name)
 
 
 def _set_going(domain: Domain, record: SnapshotRecord) -> None:

@@ -7,15 +7,21 @@
 plan -> prepare -> freeze -> commit -> thaw -> finish. All that is slow comes before the first freeze or after the
 last thaw. The journal says what is about to happen before it does, so that the next run can undo what a killed one
 began (``_settle.py``).
+
+Where other hosts take part, a barrier stands before each step from the freeze on, guests stand still in the order of
+their ranks and go on in the reverse one, and a guest that cannot be frozen is paused for as long: all disks of all
+hosts are of one instant. The last word, that all hosts have taken it, comes to a later process.
 """
 
 from __future__ import annotations
 
+import time
 import typing as t
 import uuid
 from dataclasses import dataclass, field
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import COMMIT, FREEZE, THAW, Barrier
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -28,6 +34,21 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import G
 REQUIRED, PREFERRED, NONE = 'required', 'preferred', 'none'
 
 
+@dataclass(frozen=True)
+class Fleet:
+    """What a snapshot that spans hosts adds to the task of one of them.
+
+    ``group`` is the same on all hosts. ``ranks`` is how many steps the freeze is made of: guests of rank 0 are frozen
+    first and thawed last. ``patience``: seconds that the play may leave this host without a word.
+    """
+
+    barrier: Barrier
+    group: str
+    ranks: int
+    max_frozen: float
+    patience: float
+
+
 @dataclass
 class Member:
     """One domain in the snapshot: what is planned for it and how far it got.
@@ -38,6 +59,7 @@ class Member:
     domain: Domain
     subject: Subject
     journal: Journal
+    rank: int = 0
     existing: SnapshotRecord | None = None
     plans: list[tuple[DiskMethod, DiskPlan]] = field(default_factory=list)
     record: SnapshotRecord | None = None
@@ -63,9 +85,9 @@ class Member:
         return list(grouped.values())
 
 
-def draft(members: t.Sequence[Member], description: str | None) -> None:
-    """Give each new member the record that its plans add up to, all of one group and one time."""
-    group, now = str(uuid.uuid4()), _journal.timestamp()
+def draft(members: t.Sequence[Member], description: str | None, group: str | None = None) -> None:
+    """Give each new member the record that its plans add up to, all of one group (a new one, or this) and one time."""
+    group, now = group or str(uuid.uuid4()), _journal.timestamp()
     for member in members:
         if member.existing is None:
             member.record = SnapshotRecord(
@@ -88,13 +110,23 @@ class Transaction:
         quiesce: the freeze to use; None for ``quiesce: none``.
         policy: ``required``, ``preferred`` or ``none``.
         pause: stops vCPUs where disks are copied of a guest that could not be frozen.
+        fleet: where other hosts take part; the snapshot is left as ``committed`` then.
     """
 
-    def __init__(self, members: t.Sequence[Member], quiesce: Quiesce | None, policy: str, pause: Pause) -> None:
+    def __init__(
+        self,
+        members: t.Sequence[Member],
+        quiesce: Quiesce | None,
+        policy: str,
+        pause: Pause,
+        fleet: Fleet | None = None,
+    ) -> None:
         self._members = [member for member in members if member.existing is None]
         self._quiesce = quiesce
         self._policy = policy
         self._pause = pause
+        self._fleet = fleet
+        self._until: float | None = None
 
     def run(self) -> None:
         """Run all steps.
@@ -135,34 +167,67 @@ class Transaction:
 
     def _take(self) -> None:
         """Freeze all, then commit and thaw each: every guest stands still while any is committed, no longer."""
-        quiesce = self._quiesce
         try:
-            if quiesce is not None:
-                self._freeze(quiesce)
-            for member in self._members:
-                member.pause = self._needs_pause(member)
-            self._pause.watch([member.domain for member in self._members if member.pause])
+            self._stop()
+            self._pass(COMMIT)
             side_by_side(self._commit_one, self._members)
+            failed = [member.error for member in self._members if member.error is not None]
+            if failed:
+                raise failed[0]
+            for rank in reversed(self._ranks):
+                if self._ordered:
+                    self._pass(THAW)
+                    side_by_side(self._go, [member for member in self._members if member.rank == rank])
         finally:
             try:
                 self._pause.end()
             finally:
-                if quiesce is not None:
-                    quiesce.finish()
-        failed = [member.error for member in self._members if member.error is not None]
-        if failed:
-            raise failed[0]
+                if self._quiesce is not None:
+                    self._quiesce.finish()
 
-    def _freeze(self, quiesce: Quiesce) -> None:
+    @property
+    def _ranks(self) -> range:
+        return range(self._fleet.ranks if self._fleet is not None else 1)
+
+    @property
+    def _ordered(self) -> bool:
+        """Whether guests go on one rank after the other, and not each as soon as its own disks are taken."""
+        return len(self._ranks) > 1
+
+    def _pass(self, step: str) -> None:
+        """Wait until all hosts have come to this step. From the first freeze on, not beyond the watchdog's deadline."""
+        if self._fleet is None:
+            return
+        self._fleet.barrier.wait(step, until=self._until)
+        if self._until is None:
+            self._until = time.monotonic() + self._fleet.max_frozen
+
+    def _stop(self) -> None:
+        """Bring the guests to a standstill: by a freeze, or by a pause where that is needed and other hosts wait."""
+        guests = self._guests() if self._quiesce is not None else []
+        if self._quiesce is not None:
+            self._quiesce.flush(guests)
+            self._insist(guests)
+        for rank in self._ranks:
+            self._pass(FREEZE)
+            if self._quiesce is not None:
+                if rank == 0:
+                    self._quiesce.arm(guests)
+                self._quiesce.freeze([m.guest for m in self._members if m.rank == rank and m.guest is not None])
+                self._insist(guests)
+        for member in self._members:
+            member.pause = self._needs_pause(member)
+        self._pause.watch([member.domain for member in self._members if member.pause])
+        if self._fleet is not None:
+            side_by_side(self._pause.stop, [member.domain for member in self._members if member.pause])
+
+    def _guests(self) -> list[Guest]:
+        mountpoints = self._quiesce.mountpoints if self._quiesce is not None else ()
         for member in self._members:
             if member.subject.live:
                 domain = member.domain
-                member.guest = Guest(domain.handle, domain.name, domain.uuid, quiesce.mountpoints)
-        guests = [member.guest for member in self._members if member.guest is not None]
-        quiesce.flush(guests)
-        self._insist(guests)
-        quiesce.freeze(guests)
-        self._insist(guests)
+                member.guest = Guest(domain.handle, domain.name, domain.uuid, mountpoints)
+        return [member.guest for member in self._members if member.guest is not None]
 
     def _insist(self, guests: t.Sequence[Guest]) -> None:
         """With ``required``, one guest that cannot be frozen ends it for all."""
@@ -172,19 +237,29 @@ class Transaction:
 
     def _commit_one(self, member: Member) -> None:
         try:
-            if member.pause:
+            if member.pause and self._fleet is None:
                 self._pause.stop(member.domain)
             try:
                 for method, plans in member.by_method():
                     method.commit(member.subject, plans)
                 member.committed = True
             finally:
-                if member.pause:
-                    self._pause.go(member.domain)
+                if not self._ordered:
+                    self._go(member)
         except DiskSnapError as error:
             member.error = error
         except Exception as error:
             member.error = DiskSnapError('Failed to take the snapshot', domain=member.domain.name, why=str(error))
+
+    def _go(self, member: Member) -> None:
+        """Have the guest run on.
+
+        Raises:
+            DiskSnapError: if it was paused, and does not run or did not stand still until now.
+        """
+        try:
+            if member.pause:
+                self._pause.go(member.domain)
         finally:
             if self._quiesce is not None and member.guest is not None:
                 self._quiesce.thaw(member.guest)
@@ -194,13 +269,15 @@ class Transaction:
 
         Copies of several disks of a guest that is not frozen fit one another only then. And a qcow2 image that is
         copied must have been written out: the flush of a freeze does that, and so does QEMU when it stops the vCPUs.
+        Of one instant with guests of other hosts is only what stands still while theirs do.
         """
         return self._may_pause(member) and not self._all_frozen(member)
 
     def _may_pause(self, member: Member) -> bool:
         still = any(one.still for _method, one in member.plans)
         copies = any(method.copies for method, _one in member.plans)
-        return (still or (copies and len(member.plans) > 1)) and member.domain.state == 'running'
+        wanted = self._fleet is not None or still or (copies and len(member.plans) > 1)
+        return wanted and member.domain.state == 'running'
 
     def _all_frozen(self, member: Member) -> bool:
         """Whether every file system of the guest stands still, not only those that the task names."""
@@ -240,7 +317,12 @@ class Transaction:
         for member in self._members:
             for method, plans in member.by_method():
                 method.finish(member.subject, plans)
-        self._note(_journal.PRESENT)
+        if self._fleet is None:
+            self._note(_journal.PRESENT)
+            return
+        for member in self._members:
+            member.result.decide_by = _journal.timestamp(ahead=self._fleet.patience)
+        self._note(_journal.COMMITTED)
 
     # -- undo ---------------------------------------------------------------------------------------------
 

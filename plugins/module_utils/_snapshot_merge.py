@@ -19,9 +19,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, open_host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeOptions, MergeResult
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests
 
 
@@ -34,7 +33,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         domains = [host.domain(request.name) for request in wanted]
         refuse_same(domains)
         if not check:
-            stack.enter_context(locked(domains, wait=options.timeout))
+            stack.enter_context(work_on(domains, wait=options.timeout))
         options = replace(options, timeout=max(0.0, options.timeout - (time.monotonic() - began)))
         if params['state'] == 'aborted':
             return _abort(domains, wanted, params, options, check=check)

@@ -21,10 +21,14 @@ METHODS = tuple(TAKES)
 
 @dataclass(frozen=True)
 class Request:
-    """One domain that the task names, with its ``disks`` entries; None means all that can be snapshotted."""
+    """One domain that the task names, with its ``disks`` entries; None means all that can be snapshotted.
+
+    ``rank`` is its place in the order of the freeze, where there is one.
+    """
 
     name: str
     disks: tuple[dict[str, t.Any], ...] | None
+    rank: int = 0
 
 
 def _disks_spec() -> dict[str, t.Any]:
@@ -43,17 +47,31 @@ def _disks_spec() -> dict[str, t.Any]:
     }
 
 
-def common_spec() -> dict[str, t.Any]:
-    """The argument spec of the options that every module has; merge the module's own into it."""
+def common_spec(**of_each_domain: t.Any) -> dict[str, t.Any]:
+    """The argument spec of the options that every module has; merge the module's own into it.
+
+    Args:
+        of_each_domain: more that an entry of ``domains`` takes.
+    """
     return {
         'uri': {'type': 'str', 'default': 'qemu:///system'},
         'name': {'type': 'str', 'aliases': ['guest', 'domain']},
         'domains': {
             'type': 'list',
             'elements': 'dict',
-            'options': {'name': {'type': 'str', 'required': True}, 'disks': _disks_spec()},
+            'options': {'name': {'type': 'str', 'required': True}, 'disks': _disks_spec(), **of_each_domain},
         },
         'disks': _disks_spec(),
+    }
+
+
+def snapshot_spec() -> dict[str, t.Any]:
+    """The argument spec of the options of a snapshot that is taken, those of its freeze included."""
+    return {
+        **freeze_spec(quiesce=('required', 'preferred', 'none'), default='preferred'),
+        'snapshot_name': {'type': 'str', 'required': True},
+        'method': {'type': 'str', 'choices': ['auto', *METHODS], 'default': 'auto'},
+        'description': {'type': 'str'},
     }
 
 
@@ -104,7 +122,10 @@ def requests(params: dict[str, t.Any]) -> list[Request]:
         entries = params['domains']
     else:
         entries = [{'name': params['name'], 'disks': params.get('disks')}]
-    found = [Request(entry['name'], None if entry.get('disks') is None else tuple(entry['disks'])) for entry in entries]
+    found = [
+        Request(entry['name'], None if entry.get('disks') is None else tuple(entry['disks']), entry.get('rank') or 0)
+        for entry in entries
+    ]
     if not found:
         raise DiskSnapError(
             'Failed to read the options', why='domains is an empty list', hint='Name at least one domain.'

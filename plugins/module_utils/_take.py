@@ -15,7 +15,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import us
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import forecast
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
@@ -27,27 +26,25 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import
     refuse_collisions,
     select,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_reverted, half_taken, settle
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import half_reverted, half_taken, settle, work_on
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import (
     NONE,
     REQUIRED,
+    Fleet,
     Member,
     Transaction,
     draft,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_disk
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
-
-# how long a task waits for another one that is at work on the same domain, in seconds
-LOCK_WAIT = 60.0
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO, validate_snapshot_name
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import holdable, parse
 
 
 @dataclass(frozen=True)
 class TakeOptions:
-    """The task's options that all its domains share."""
+    """The task's options that all its domains share; ``of`` reads them from its parameters."""
 
     snapshot_name: str
     method: str
@@ -56,15 +53,40 @@ class TakeOptions:
     description: str | None
     instant: str = 'group'
 
+    @classmethod
+    def of(cls, params: dict[str, t.Any]) -> TakeOptions:
+        """The options of a task.
+
+        Raises:
+            DiskSnapError: if one of them is not what it may be.
+        """
+        validate_snapshot_name(params['snapshot_name'])
+        holdable(params['description'] or '', 'the description')
+        return cls(
+            snapshot_name=params['snapshot_name'],
+            method=params['method'],
+            quiesce=params['quiesce'],
+            terms=terms(params),
+            description=params['description'],
+            instant=params.get('instant') or 'group',
+        )
+
 
 def take(
-    host: Host, requests: t.Sequence[Request], options: TakeOptions, watchdog: Watchdog | None, *, check: bool
+    host: Host,
+    requests: t.Sequence[Request],
+    options: TakeOptions,
+    watchdog: Watchdog | None,
+    *,
+    check: bool,
+    fleet: Fleet | None = None,
 ) -> dict[str, t.Any]:
     """Take the snapshot on all domains; what the module returns.
 
     Args:
         watchdog: forked before the connection; None in check mode only.
         check: only predict.
+        fleet: where other hosts take part; the snapshot still waits for their outcome then.
 
     Raises:
         DiskSnapError: nothing was changed, or all was undone; or the sentence says what is left.
@@ -80,21 +102,27 @@ def take(
         return outcome
     if watchdog is None:
         raise ValueError('only check mode goes without a watchdog')
-    with locked(domains, wait=LOCK_WAIT):
+    with work_on(domains):
         warnings = settle([(domain, _journal.load(domain.handle)) for domain in domains])
         if options.instant == 'domain':
             return _one_by_one(list(zip(domains, requests)), options, watchdog, warnings)
         members = [_member(domain, request, options, check=False) for domain, request in zip(domains, requests)]
-        return _run(members, options, watchdog, warnings)
+        return _run(members, options, watchdog, warnings, fleet)
 
 
-def _run(members: list[Member], options: TakeOptions, watchdog: Watchdog, warnings: list[str]) -> dict[str, t.Any]:
+def _run(
+    members: list[Member],
+    options: TakeOptions,
+    watchdog: Watchdog,
+    warnings: list[str],
+    fleet: Fleet | None = None,
+) -> dict[str, t.Any]:
     refuse_collisions((member.domain.name, *planned) for member in members for planned in member.plans)
-    draft(members, options.description)
+    draft(members, options.description, fleet.group if fleet is not None else None)
     quiesce = Quiesce(watchdog, options.terms) if options.quiesce != NONE else None
     pause = Pause(watchdog, options.terms.max_frozen)
     try:
-        Transaction(members, quiesce, options.quiesce, pause).run()
+        Transaction(members, quiesce, options.quiesce, pause, fleet).run()
     except DiskSnapError as error:
         error.result.setdefault('warnings', []).extend(warnings)
         raise
@@ -148,7 +176,7 @@ def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bo
         selection, reclaimed = _as_if_settled(domain, journal, selection, warnings)
     live = domain.live
     subject = Subject(domain, live, options.snapshot_name, options.description, frozenset(reclaimed))
-    member = Member(domain, subject, journal, warnings=[*warnings, *selection.warnings])
+    member = Member(domain, subject, journal, request.rank, warnings=[*warnings, *selection.warnings])
     member.warnings += useless(domain, journal, but=options.snapshot_name)
     existing = journal.snapshots.get(options.snapshot_name)
     if existing is not None and existing.state == _journal.PRESENT:

@@ -20,12 +20,12 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._detached import fork_detached
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog_duty import Thawed, become_watchdog
+from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog_duty import Thawed, serve
 
 ANSWER_WITHIN = 30.0
 
@@ -34,16 +34,10 @@ class Watchdog:
     """Handle of the module on its watchdog; make it before the first libvirt connection."""
 
     def __init__(self, uri: str) -> None:
-        ours, theirs = socket.socketpair()
-        self._socket = ours
+        self._socket = fork_detached(lambda channel: serve(uri, channel))
         self._buffer = b''
         self.pid = 0
         self.start = 0
-        child = os.fork()
-        if child == 0:
-            become_watchdog(uri, theirs)
-        theirs.close()
-        os.waitpid(child, 0)
 
     def _say(self, **message: t.Any) -> dict[str, t.Any]:
         """Send one line and wait for the answer."""

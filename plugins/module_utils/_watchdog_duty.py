@@ -41,27 +41,10 @@ class Thawed:
     at: float
 
 
-def become_watchdog(uri: str, theirs: socket.socket) -> t.NoReturn:
-    """Leave the module's session, files and signals; serve; never return into the module's code."""
-    try:
-        os.setsid()
-        if os.fork() != 0:
-            os._exit(0)
-        os.chdir('/')
-        os.umask(0o077)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        keep = theirs.fileno()
-        os.closerange(3, keep)
-        os.closerange(keep + 1, os.sysconf('SC_OPEN_MAX') if os.sysconf('SC_OPEN_MAX') < 65536 else 65536)
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # it is news, not an order: see dismiss
-        _Duty(uri, theirs).serve()
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
+def serve(uri: str, channel: socket.socket) -> None:
+    """Be the watchdog until it is over; in a process of its own (``_detached.py``)."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # it is news, not an order: see dismiss
+    _Duty(uri, channel).serve()
 
 
 class _Duty:

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - disksnap.libvirt.attributes.action_group
   - disksnap.libvirt.attributes.platform_linux
   - disksnap.libvirt.common
+  - disksnap.libvirt.freeze
 attributes:
   check_mode:
     support: full
@@ -56,22 +57,6 @@ options:
       - With O(disks) and without this, those that are on the disks named.
     type: list
     elements: str
-  max_frozen:
-    description:
-      - Seconds after which a guest is thawed, whatever happens.
-    type: float
-    default: 10
-  agent_timeout:
-    description:
-      - Seconds that one command of the guest agent may take. libvirt counts whole seconds, so it is rounded up.
-    type: float
-    default: 5
-  presync:
-    description:
-      - Have the guest write its dirty pages before it is frozen, by the agent's C(guest-exec) of C(sync), where that is
-        allowed.
-    type: bool
-    default: true
 seealso:
   - module: disksnap.libvirt.disk_snapshot
 """

@@ -137,6 +137,7 @@ def test_a_guest_that_cannot_be_asked_is_left_to_the_watchdog(fault: Exception, 
     guests = [guest(FakeDomain(name)) for name in names.split()]
     watchdog = FakeWatchdog()
     quiesce = Quiesce(t.cast(t.Any, watchdog), Terms())
+    quiesce.arm(guests)
     quiesce.freeze(guests)
     guests[0].domain.fault = fault
 
@@ -155,6 +156,7 @@ def test_a_guest_that_does_not_answer_is_left_to_the_watchdog() -> None:
     guests = [guest(FakeDomain('a')), guest(FakeDomain('b'))]
     watchdog = FakeWatchdog()
     quiesce = Quiesce(t.cast(t.Any, watchdog), Terms())
+    quiesce.arm(guests)
     quiesce.freeze(guests)
     guests[1].domain.answers = False
 

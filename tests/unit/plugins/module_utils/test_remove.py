@@ -73,7 +73,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     noted: dict[str, Any] = {'journal': Journal(), 'specs': [], 'order': []}
 
     @contextlib.contextmanager
-    def locked(_domains: Any, *, wait: float) -> Iterator[None]:
+    def work_on(_domains: Any, *, wait: float) -> Iterator[None]:
         noted['wait'] = wait
         clock.now += 40
         yield
@@ -92,7 +92,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return []
 
     for module in (_remove, _snapshot_merge):
-        monkeypatch.setattr(module, 'locked', locked)
+        monkeypatch.setattr(module, 'work_on', work_on)
         monkeypatch.setattr(module, 'settle', settle)
         monkeypatch.setattr(module._merge, 'plan_all', plan_all)
     monkeypatch.setattr(_remove, 'time', clock)

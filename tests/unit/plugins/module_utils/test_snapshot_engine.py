@@ -15,6 +15,7 @@ import libvirt
 import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import Abandoned
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods import registry
@@ -25,6 +26,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import 
     NONE,
     PREFERRED,
     REQUIRED,
+    Fleet,
     Member,
     Transaction,
     draft,
@@ -148,6 +150,9 @@ class FakeQuiesce:
             if self.errors.get(guest.name) == 'flush':
                 guest.error = DiskSnapError('Failed to freeze', domain=guest.name)
 
+    def arm(self, guests: t.Sequence[t.Any]) -> None:
+        LOG.append('arm ' + ','.join(guest.name for guest in guests if guest.error is None))
+
     def freeze(self, guests: t.Sequence[t.Any]) -> None:
         LOG.append('freeze ' + ','.join(guest.name for guest in guests if guest.error is None))
         for guest in guests:
@@ -196,10 +201,10 @@ def member(name: str, disks: str, *, state: str = 'running') -> Member:
     return one
 
 
-def run(members: list[Member], quiesce: FakeQuiesce | None, policy: str) -> None:
+def run(members: list[Member], quiesce: FakeQuiesce | None, policy: str, fleet: Fleet | None = None) -> None:
     """Draft and run."""
-    draft(members, None)
-    Transaction(members, t.cast(t.Any, quiesce), policy, Pause(t.cast(t.Any, FakeWatchdog()), 10)).run()
+    draft(members, None, fleet.group if fleet is not None else None)
+    Transaction(members, t.cast(t.Any, quiesce), policy, Pause(t.cast(t.Any, FakeWatchdog()), 10), fleet).run()
 
 
 def stored(one: Member) -> Journal:
@@ -217,6 +222,7 @@ def test_the_order_of_the_steps() -> None:
         'prepare copy web vdb',
         'journal web committing',
         'flush web',
+        'arm web',
         'freeze web',
         'commit qemu web vda,vdc',
         'commit copy web vdb',
@@ -431,3 +437,88 @@ def test_the_next_run_leaves_whole_snapshots_alone() -> None:
 
     assert settle([(one.domain, one.journal)]) == []
     assert LOG == []
+
+
+# -- with other hosts ---------------------------------------------------------------------------------------------
+
+
+class FakeBarrier:
+    """Gives the word for every step but the one at which the play gives up."""
+
+    def __init__(self, gives_up: str | None = None) -> None:
+        self.gives_up = gives_up
+        self.until: list[float | None] = []
+
+    def wait(self, step: str, *, until: float | None = None, **_facts: t.Any) -> None:
+        LOG.append(f'-- {step}')
+        self.until.append(until)
+        if step == self.gives_up:
+            raise Abandoned('Failed to go on')
+
+
+def fleet(barrier: FakeBarrier, ranks: int = 1) -> Fleet:
+    """A snapshot of the group g1 on several hosts."""
+    return Fleet(t.cast(t.Any, barrier), 'g1', ranks, max_frozen=10.0, patience=60.0)
+
+
+def after(step: str, count: int = 1) -> list[str]:
+    """What was done between one word and the next."""
+    starts = [place for place, line in enumerate(LOG) if line.startswith('-- ')]
+    place = [place for place in starts if LOG[place] == f'-- {step}'][count - 1]
+    following = [start for start in starts if start > place]
+    return LOG[place + 1 : following[0] if following else None]
+
+
+def test_waits_for_the_other_hosts_before_the_freeze_and_before_the_commit() -> None:
+    barrier = FakeBarrier()
+    one = member('web', 'vda:qemu')
+    run([one], FakeQuiesce(), REQUIRED, fleet(barrier))
+
+    assert LOG.index('flush web') < LOG.index('-- freeze')
+    assert after('freeze') == ['arm web', 'freeze web']
+    assert after('commit')[:3] == ['commit qemu web vda', 'thaw web', 'all thawed']
+    assert barrier.until[0] is None
+    assert barrier.until[1] is not None  # it waits no longer than guests may stand still
+    record = stored(one).snapshots['s1']
+    assert (record.state, record.group) == (_journal.COMMITTED, 'g1')
+    assert record.decide_by is not None
+    assert -60 <= _journal.age(record.decide_by) < -50
+
+
+def test_freezes_rank_by_rank_and_thaws_in_the_reverse_order() -> None:
+    members = [member('app', 'vda:qemu'), member('db', 'vda:qemu'), member('cache', 'vda:qemu')]
+    members[1].rank = 1
+    run(members, FakeQuiesce(), REQUIRED, fleet(FakeBarrier(), ranks=2))
+
+    assert after('freeze', 1) == ['arm app,db,cache', 'freeze app,cache']
+    assert after('freeze', 2) == ['freeze db']
+    assert sorted(after('commit')) == [f'commit qemu {name} vda' for name in ('app', 'cache', 'db')]
+    assert after('thaw', 1) == ['thaw db']
+    assert sorted(after('thaw', 2)[:2]) == ['thaw app', 'thaw cache']
+
+
+def test_a_guest_that_cannot_be_frozen_stands_still_with_the_others() -> None:
+    frozen, mute = member('frozen', 'vda:qemu'), member('mute', 'vda:qemu')
+    run([frozen, mute], FakeQuiesce({'mute': 'freeze'}), PREFERRED, fleet(FakeBarrier()))
+
+    assert after('freeze')[-2:] == ['watch uuid-mute 10', 'suspend mute']
+    commit = after('commit')
+    assert commit.index('commit qemu mute vda') < commit.index('resume mute')
+    assert (frozen.result.consistency, mute.result.consistency) == ('filesystem', 'crash')
+
+
+@pytest.mark.parametrize('quiesce', [FakeQuiesce(), None])
+@pytest.mark.parametrize(('step', 'ranks'), [('freeze', 1), ('commit', 1), ('freeze', 2), ('commit', 2), ('thaw', 2)])
+def test_undoes_all_where_the_play_gives_up(step: str, ranks: int, quiesce: FakeQuiesce | None) -> None:
+    one = member('web', 'vda:qemu')
+    policy = NONE if quiesce is None else REQUIRED
+    with pytest.raises(Abandoned):
+        run([one], quiesce, policy, fleet(FakeBarrier(step), ranks))
+
+    assert 'rollback qemu web vda' in LOG
+    assert stored(one).empty
+    assert one.domain.state == 'running'
+    if quiesce is None:
+        assert [LOG.count(f'{what} web') for what in ('suspend', 'resume')] == [int(step != 'freeze')] * 2
+    else:
+        assert LOG.index('all thawed') < LOG.index('rollback qemu web vda')

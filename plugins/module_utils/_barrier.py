@@ -1,0 +1,136 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where a snapshot that spans hosts waits for the other hosts.
+
+The process that takes one host's part asks here before each step, and goes on once the coordinator (the play) has
+given the word for it, which it does when all hosts have come to that step. Silence, or a coordinator that hangs up
+while it waits for an answer, counts as an order to undo.
+
+The word comes through a socket in the file system, a line of JSON each way, so that any program of the host can bring
+it: ``command`` is one that needs nothing but this machine's Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import shlex
+import socket
+import sys
+import time
+import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import private_directory
+
+FREEZE, COMMIT, THAW, ABANDON = 'freeze', 'commit', 'thaw', 'abandon'
+# how long a word may take to arrive once somebody has connected, in seconds
+_WORD_WITHIN = 5.0
+_LONGEST = 65536
+# Its arguments are the socket and the step. A step takes no longer than max_frozen, and what undoing takes.
+_CLIENT = (
+    'import socket,sys;'
+    's=socket.socket(socket.AF_UNIX);s.settimeout(600);s.connect(sys.argv[1]);'
+    's.sendall((sys.argv[2]+chr(10)).encode());f=s.makefile();print(f.readline())'
+)
+
+
+class Abandoned(DiskSnapError):
+    """The snapshot is not to be: some other host failed, or nobody says what to do."""
+
+
+class Barrier:
+    """The steps of one host's part, each of which waits for its word.
+
+    Args:
+        asker: connection of the task that began it, which hears when all is prepared.
+        patience: seconds to wait for the next word while no guest stands still.
+    """
+
+    def __init__(self, asker: socket.socket, patience: float) -> None:
+        self._asker: socket.socket | None = asker
+        self._patience = patience
+        self._listener: socket.socket | None = None
+        self._path = ''
+
+    @property
+    def command(self) -> str:
+        """The shell command that brings a word: append the step to it. It prints the answer, a line of JSON."""
+        return shlex.join([sys.executable, '-E', '-S', '-c', _CLIENT, self._path])
+
+    def wait(self, step: str, *, until: float | None = None, **facts: t.Any) -> None:
+        """Answer the last word with the facts, and wait for the word for ``step``.
+
+        Args:
+            until: when to stop waiting, by the monotonic clock; the patience applies where there is none.
+
+        Raises:
+            Abandoned: if the word is another one, or none comes.
+        """
+        if self._listener is None:
+            self._open()
+            facts['command'] = self.command
+        if not self._answer({'failed': False, 'next': step, **facts}):
+            raise Abandoned('Failed to go on with the snapshot', why='the play that takes it has hung up')
+        deadline = time.monotonic() + self._patience if until is None else until
+        word = self._hear(deadline)
+        while word not in (step, ABANDON, None):
+            self._answer({'failed': True, 'msg': f'Failed to {word}: the next step is {step}.'})
+            word = self._hear(deadline)
+        if word is None:
+            raise Abandoned(
+                'Failed to go on with the snapshot', why=f'the play that takes it did not say {step} in time'
+            )
+        if word == ABANDON:
+            raise Abandoned('Failed to go on with the snapshot', why='the play that takes it has given it up')
+
+    def end(self, **facts: t.Any) -> None:
+        """Answer the last word, and listen no more."""
+        self._answer(facts)
+        if self._listener is not None:
+            self._listener.close()
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+    def _open(self) -> None:
+        self._path = os.path.join(private_directory(), f'part-{secrets.token_hex(8)}')
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self._path)
+        self._listener.listen(4)
+
+    def _answer(self, facts: dict[str, t.Any]) -> bool:
+        """Whether somebody was there to take it."""
+        asker, self._asker = self._asker, None
+        if asker is None:
+            return False
+        with contextlib.closing(asker):
+            try:
+                asker.settimeout(_WORD_WITHIN)
+                asker.sendall(json.dumps(facts).encode() + b'\n')
+            except OSError:
+                return False
+        return True
+
+    def _hear(self, deadline: float) -> str | None:
+        """The next word; None if none came in time. Who says it waits for an answer."""
+        listener = t.cast(socket.socket, self._listener)
+        while select.select([listener], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            asker, _address = listener.accept()
+            asker.settimeout(_WORD_WITHIN)
+            data = b''
+            with contextlib.suppress(OSError):
+                while b'\n' not in data and len(data) < _LONGEST:
+                    more = asker.recv(_LONGEST)
+                    if not more:
+                        break
+                    data += more
+            if b'\n' in data:
+                self._asker = asker
+                return data.partition(b'\n')[0].decode('utf-8', 'replace')
+            asker.close()
+        return None

@@ -1,0 +1,220 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One host's part in a snapshot that spans hosts.
+
+``prepare`` leaves a process on the host that has everything ready and goes through the steps as the play says
+(``_barrier.py``). What it leaves is ``committed``: taken here, but not yet said to be taken everywhere. ``finish`` says
+so; ``abandon`` undoes it. Should neither come, the next run on the domain undoes it, once its time is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import socket
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import Abandoned, Barrier
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._detached import fork_detached
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, open_host, refuse_same
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import LOCK_WAIT, take_back
+from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import Fleet
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
+from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
+from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
+
+PREPARED, ABSENT = 'prepared', 'absent'
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the task asks for: as a snapshot of one host, and what its fleet adds (see ``Fleet``)."""
+
+    uri: str
+    requests: tuple[Request, ...]
+    options: TakeOptions
+    group: str
+    ranks: int
+    patience: float
+
+
+def prepare(part: Part, *, timeout: float) -> dict[str, t.Any]:
+    """Have a process get everything ready for the freeze; what the module returns.
+
+    ``state`` of it is ``prepared``, or ``present`` or ``committed`` where the snapshot is there already; ``command``
+    is what brings the process the next word.
+
+    Raises:
+        DiskSnapError: nothing was changed, or all was undone.
+    """
+    channel = fork_detached(functools.partial(_serve, part))
+    with contextlib.closing(channel):
+        answer = _read(channel, timeout)
+    if answer.pop('failed'):
+        raise _Said(answer['msg'], {'warnings': answer.get('warnings', [])})
+    return {'state': PREPARED, 'changed': True, **answer}
+
+
+class _Said(DiskSnapError):
+    """A sentence that another process has made."""
+
+    def __init__(self, sentence: str, result: dict[str, t.Any]) -> None:
+        super().__init__(sentence)
+        self.result = result
+
+    def _sentence(self) -> str:
+        return self.what
+
+
+def _read(channel: socket.socket, timeout: float) -> dict[str, t.Any]:
+    data = b''
+    try:
+        channel.settimeout(timeout)
+        while not data.endswith(b'\n'):
+            more = channel.recv(65536)
+            if not more:
+                raise OSError('it has ended without an answer')
+            data += more
+    except OSError as error:
+        raise DiskSnapError(
+            'Failed to prepare the snapshot',
+            why=f'the process that was to do so did not say how it went: {error}',
+            hint='What it has begun is undone by the next run.',
+        ) from error
+    return t.cast('dict[str, t.Any]', json.loads(data))
+
+
+# -- the process ----------------------------------------------------------------------------------------------
+
+
+def _serve(part: Part, channel: socket.socket) -> None:
+    barrier = Barrier(channel, part.patience)
+    try:
+        barrier.end(failed=False, **_run(part, barrier))
+    except Abandoned as error:
+        barrier.end(failed=False, state=ABSENT, msg=str(error))
+    except DiskSnapError as error:
+        barrier.end(failed=True, msg=str(error), warnings=error.result.get('warnings', []))
+    except libvirt.libvirtError as error:
+        barrier.end(failed=True, msg=f'libvirt failed: {error}.')
+    except Exception as error:  # nobody else would hear of it
+        barrier.end(failed=True, msg=f'Failed to take the snapshot: {type(error).__name__}: {error}.')
+
+
+def _run(part: Part, barrier: Barrier) -> dict[str, t.Any]:
+    name = part.options.snapshot_name
+    with contextlib.closing(Watchdog(part.uri)) as watchdog, open_host(part.uri) as host:
+        domains = _look_up(host, part.requests)
+        found = [_journal.load(domain.handle).snapshots.get(name) for domain in domains]
+        undecided = [one for one in found if one is not None and one.state == _journal.COMMITTED]
+        if undecided and len(undecided) == len(found) and len({one.group for one in undecided}) == 1:
+            return _as_it_is(list(zip(domains, undecided)), changed=False)
+        fleet = Fleet(barrier, part.group, part.ranks, part.options.terms.max_frozen, part.patience)
+        outcome = take(host, part.requests, part.options, watchdog, check=False, fleet=fleet)
+        return {**outcome, **_state_of([_record(domain, name) for domain in domains])}
+
+
+def _look_up(host: Host, requests: t.Sequence[Request]) -> list[Domain]:
+    domains = [host.domain(request.name) for request in requests]
+    refuse_same(domains)
+    return domains
+
+
+def _record(domain: Domain, name: str) -> SnapshotRecord:
+    record = _journal.load(domain.handle).snapshots.get(name)
+    if record is None:
+        raise DiskSnapError(
+            f'Failed to find the snapshot {name}',
+            domain=domain.name,
+            why='the journal of the domain does not have it',
+            hint='Something has removed it meanwhile. Run the play again.',
+        )
+    return record
+
+
+def _state_of(records: t.Sequence[SnapshotRecord]) -> dict[str, t.Any]:
+    """The state that they share, and their group; the group is empty where it is not one."""
+    groups = {record.group for record in records}
+    undecided = any(record.state == _journal.COMMITTED for record in records)
+    return {
+        'state': _journal.COMMITTED if undecided else _journal.PRESENT,
+        'group': groups.pop() if len(groups) == 1 else '',
+    }
+
+
+def _as_it_is(pairs: t.Sequence[tuple[Domain, SnapshotRecord]], *, changed: bool) -> dict[str, t.Any]:
+    return {
+        'changed': changed,
+        'domains': [_result.snapshot(domain, record) for domain, record in pairs],
+        'warnings': [],
+        **_state_of([record for _domain, record in pairs]),
+    }
+
+
+# -- the outcome ----------------------------------------------------------------------------------------------
+
+
+def finish(
+    host: Host, requests: t.Sequence[Request], snapshot_name: str, group: str, *, check: bool
+) -> dict[str, t.Any]:
+    """All hosts have taken it: note that it is there. What the module returns.
+
+    Raises:
+        DiskSnapError: if a domain does not have it, or has one of another group.
+    """
+    domains = _look_up(host, requests)
+    with locked(domains, wait=LOCK_WAIT):
+        pairs = [(domain, _record(domain, snapshot_name)) for domain in domains]
+        for domain, record in pairs:
+            if record.group != group or record.state not in (_journal.COMMITTED, _journal.PRESENT):
+                raise DiskSnapError(
+                    f'Failed to finish the snapshot {snapshot_name}',
+                    domain=domain.name,
+                    why=f'it is not the one that was taken on the other hosts (state {record.state})',
+                    hint='Run the play again.',
+                )
+        changed = any(record.state == _journal.COMMITTED for _domain, record in pairs)
+        for domain, record in () if check else pairs:
+            journal = _journal.load(domain.handle)
+            record.state, record.decide_by = _journal.PRESENT, None
+            journal.snapshots[snapshot_name] = record
+            _journal.store(domain.handle, journal)
+        return _as_it_is(pairs, changed=changed)
+
+
+def abandon(
+    host: Host, requests: t.Sequence[Request], snapshot_name: str, group: str, *, check: bool
+) -> dict[str, t.Any]:
+    """Undo what there is of this group, from whatever point it reached; what the module returns.
+
+    Raises:
+        DiskSnapError: if something is left; the others are undone all the same.
+    """
+    domains = _look_up(host, requests)
+    left: list[DiskSnapError] = []
+    changed = False
+    with locked(domains, wait=LOCK_WAIT):
+        for domain in domains:
+            journal = _journal.load(domain.handle)
+            record = journal.snapshots.get(snapshot_name)
+            if record is None or record.group != group:
+                continue
+            changed = True
+            if check:
+                continue
+            try:
+                take_back(domain, journal, record)
+            except DiskSnapError as error:
+                left.append(error)
+    if left:
+        raise left[0]
+    return {'changed': changed, 'state': ABSENT, 'domains': []}

@@ -1,0 +1,45 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one call of the module snapshot_step."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _part
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests
+from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
+
+
+def run(module: AnsibleModule) -> dict[str, t.Any]:
+    """Prepare, finish or abandon, as the task says."""
+    params, check = module.params, module.check_mode
+    wanted, options = requests(params), TakeOptions.of(params)
+    _check_numbers(params, wanted)
+    if params['step'] == 'prepare' and not check:
+        part = _part.Part(params['uri'], tuple(wanted), options, params['group'], params['ranks'], params['patience'])
+        return _part.prepare(part, timeout=params['timeout'])
+    with open_host(params['uri']) as host:
+        if params['step'] == 'prepare':
+            return {**take(host, wanted, options, None, check=True), 'state': _part.ABSENT}
+        act = _part.finish if params['step'] == 'finish' else _part.abandon
+        return act(host, wanted, options.snapshot_name, params['group'], check=check)
+
+
+def _check_numbers(params: dict[str, t.Any], wanted: t.Sequence[Request]) -> None:
+    for option in ('ranks', 'patience', 'timeout'):
+        if params[option] <= 0:
+            raise DiskSnapError('Failed to read the options', why=f'{option} is {params[option]:g} and must be above 0')
+    for request in wanted:
+        if not 0 <= request.rank < params['ranks']:
+            raise DiskSnapError(
+                'Failed to read the options',
+                domain=request.name,
+                why=f'its rank is {request.rank} and must be below ranks, which is {params["ranks"]}',
+            )

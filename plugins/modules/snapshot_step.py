@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: snapshot_step
+short_description: Take one host's part in a disk snapshot that spans hosts, step by step
+version_added: 0.1.0
+author:
+  - The disksnap.libvirt contributors (@disksnap)
+description:
+  - The role P(disksnap.libvirt.fleet_snapshot#role) with C(fleet_snapshot_consistency=fleet) is made of it; take the
+    role. The module is for plays that must do more between the steps.
+  - V(prepare) leaves a process on the host that has everything ready, overlays and connections included. It then
+    waits, without a guest standing still, for the words C(freeze), C(commit), with more than one of O(ranks) C(thaw),
+    or C(abandon). RV(command) is the shell command that brings it a word.
+  - The process goes by the play's word alone. Should that stay away for O(patience) seconds, or O(max_frozen) while
+    guests stand still, or should the play hang up while a step runs, it thaws and undoes everything.
+  - After the last step the snapshot is C(committed). V(finish) says that all hosts have it, V(abandon) undoes it. Where
+    neither comes, the first run on the domain after O(patience) seconds undoes it.
+extends_documentation_fragment:
+  - disksnap.libvirt.attributes
+  - disksnap.libvirt.attributes.action_group
+  - disksnap.libvirt.attributes.platform_linux
+  - disksnap.libvirt.common
+  - disksnap.libvirt.freeze
+  - disksnap.libvirt.freeze.snapshot
+attributes:
+  check_mode:
+    support: full
+    details:
+      - V(prepare) predicts the snapshot and leaves no process.
+  diff_mode:
+    support: full
+    details:
+      - Shows the XML of each disk before and after.
+options:
+  step:
+    description:
+      - V(prepare) gets everything ready; what an interrupted run left on the domains is undone first.
+      - V(finish) notes that all hosts have taken the snapshot.
+      - V(abandon) undoes what there is of it on this host.
+    type: str
+    choices:
+      - prepare
+      - finish
+      - abandon
+    required: true
+  snapshot_name:
+    description:
+      - Name of the snapshot, the same on all hosts.
+    type: str
+    required: true
+  group:
+    description:
+      - What tells this snapshot from any other of its name; the same on all hosts.
+    type: str
+    required: true
+  ranks:
+    description:
+      - How many steps the freeze is made of, the same on all hosts. Guests of rank 0 are frozen first and thawed last.
+    type: int
+    default: 1
+  patience:
+    description:
+      - Seconds that the play may leave this host without a word while no guest stands still.
+    type: float
+    default: 120
+  timeout:
+    description:
+      - Seconds for V(prepare).
+    type: int
+    default: 3600
+  domains:
+    suboptions:
+      rank:
+        description:
+          - In which of the O(ranks) the domain is frozen.
+        type: int
+        default: 0
+seealso:
+  - module: disksnap.libvirt.disk_snapshot
+"""
+
+EXAMPLES = r"""
+- name: Get everything ready, on all hosts of the play
+  disksnap.libvirt.snapshot_step:
+    step: prepare
+    snapshot_name: nightly
+    group: 2026-03-01-nightly
+    domains:
+      - name: app1
+      - name: db1
+        rank: 1
+    ranks: 2
+  register: prepared
+"""
+
+RETURN = r"""
+state:
+  description:
+    - V(prepared) where a process waits for the next word.
+    - V(committed) where the snapshot is taken, and not yet said to be taken everywhere.
+    - V(present) where it is there, V(absent) where it is not.
+  returned: success
+  type: str
+  sample: prepared
+group:
+  description: The group of the snapshot that is there.
+  returned: when RV(state) is V(committed) or V(present)
+  type: str
+command:
+  description:
+    - The shell command that brings the process a word; append the word. It prints a line of JSON, in which C(failed)
+      says whether the step went wrong and C(msg) why, and C(next) is the word that is waited for.
+    - The answer to the last step has the keys that this module returns.
+  returned: when RV(state) is V(prepared)
+  type: str
+domains:
+  description: What is known of the snapshot on each domain, as M(disksnap.libvirt.disk_snapshot) returns it.
+  returned: when RV(state) is not V(prepared)
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot_step import run
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
+    COMMON_RULES,
+    common_spec,
+    run_module,
+    snapshot_spec,
+)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **common_spec(rank={'type': 'int', 'default': 0}),
+            **snapshot_spec(),
+            'step': {'type': 'str', 'choices': ['prepare', 'finish', 'abandon'], 'required': True},
+            'group': {'type': 'str', 'required': True},
+            'ranks': {'type': 'int', 'default': 1},
+            'patience': {'type': 'float', 'default': 120},
+            'timeout': {'type': 'int', 'default': 3600},
+        },
+        supports_check_mode=True,
+        **COMMON_RULES,
+    )
+    run_module(module, run)
+
+
+if __name__ == '__main__':
+    main()

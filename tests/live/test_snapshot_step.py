@@ -1,0 +1,261 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""snapshot_step: one host's part in a snapshot of several, in step with a play that may fall silent or die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.disksnap.libvirt.tests.live.harness import (
+    Guests,
+    Runner,
+    chain,
+    frozen,
+    journal,
+    put_back,
+    ready,
+    until,
+    untouched,
+)
+from disksnap_lab import Guest, GuestSpec, Lab
+
+GROUP = {'snapshot_name': 's1', 'group': 'g1'}
+
+
+@pytest.fixture(scope='module')
+def both(shared: Guests) -> list[Guest]:
+    """An application and its database."""
+    return [shared(GuestSpec('app')), shared(GuestSpec('db'))]
+
+
+@pytest.fixture
+def pair(both: list[Guest], run_module: Runner) -> Iterator[list[Guest]]:
+    """The two as they were made."""
+    for guest in both:
+        ready(guest)
+    yield both
+    put_back(*both)
+
+
+def part(*guests: Guest, **options: Any) -> dict[str, Any]:
+    """The options of a task; a guest's rank is its place, as far as there are ranks."""
+    ranks = options.get('ranks', 1)
+    domains = [{'name': guest.name, 'rank': min(place, ranks - 1)} for place, guest in enumerate(guests)]
+    return {**GROUP, 'quiesce': 'required', 'domains': domains, **options}
+
+
+def prepare(run_module: Runner, *guests: Guest, **options: Any) -> str:
+    """Prepare; the command that brings the process a word."""
+    result = run_module('snapshot_step', part(*guests, step='prepare', **options))
+    assert result['state'] == 'prepared'
+    assert result['changed'] is True
+    return str(result['command'])
+
+
+def say(command: str, word: str) -> dict[str, Any]:
+    """Bring the word as a play does, and return the answer."""
+    done = subprocess.run(['sh', '-c', f'{command} {word}'], capture_output=True, text=True, timeout=120, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def process_of(command: str) -> int:
+    """The process that listens there."""
+    path = command.rsplit(maxsplit=1)[-1]
+    listening = subprocess.run(
+        ['ss', '--no-header', '--listening', '--unix', '--processes', 'src', path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    return int(listening.partition('pid=')[2].partition(',')[0])
+
+
+def nothing_left(*guests: Guest) -> bool:
+    """Whether all is as if nobody had begun."""
+    return not any(frozen(guest) or journal(guest) or len(chain(guest, 'vda')) > 1 for guest in guests)
+
+
+def overlays(*guests: Guest) -> list[Path]:
+    return [path for guest in guests for path in guest.images.glob('*.s1.*')]
+
+
+def test_step_by_step(pair: list[Guest], run_module: Runner) -> None:
+    with untouched_definitions(pair):
+        command = prepare(run_module, *pair)
+    assert len(overlays(*pair)) == 2
+    assert not any(frozen(guest) for guest in pair)
+
+    assert say(command, 'commit') == {'failed': True, 'msg': 'Failed to commit: the next step is freeze.'}
+    assert say(command, 'freeze') == {'failed': False, 'next': 'commit'}
+    assert all(frozen(guest) for guest in pair)
+
+    taken = say(command, 'commit')
+    assert (taken['failed'], taken['state'], taken['group']) == (False, 'committed', 'g1')
+    assert not any(frozen(guest) for guest in pair)
+    assert [domain['consistency'] for domain in taken['domains']] == ['filesystem', 'filesystem']
+    assert [len(chain(guest, 'vda')) for guest in pair] == [2, 2]
+    with pytest.raises(subprocess.CalledProcessError):
+        say(command, 'abandon')  # there is no process left to hear it
+
+    again = run_module('snapshot_step', part(*pair, step='prepare'))
+    assert (again['changed'], again['state'], again['group']) == (False, 'committed', 'g1')
+    foretold = run_module('snapshot_step', part(*pair, step='finish'), check=True)
+    finished = run_module('snapshot_step', part(*pair, step='finish'))
+    assert finished['changed'] is foretold['changed'] is True
+    assert finished['domains'] == taken['domains']
+    assert finished['state'] == 'present'
+    assert run_module('snapshot_step', part(*pair, step='finish'))['changed'] is False
+    found = run_module('snapshot_step', part(*pair, step='prepare', group='g2'))
+    assert (found['changed'], found['state'], found['group']) == (False, 'present', 'g1')
+    as_ever = run_module('disk_snapshot', {k: v for k, v in part(*pair).items() if k != 'group'} | names(pair))
+    assert as_ever['changed'] is False
+    assert as_ever['domains'] == finished['domains']
+
+
+def names(guests: list[Guest]) -> dict[str, Any]:
+    return {'domains': [{'name': guest.name} for guest in guests]}
+
+
+@contextlib.contextmanager
+def untouched_definitions(guests: list[Guest]) -> Iterator[None]:
+    """Nothing of the chains may change meanwhile."""
+    before = [chain(guest, 'vda') for guest in guests]
+    yield
+    assert [chain(guest, 'vda') for guest in guests] == before
+
+
+def test_check_mode_predicts_and_leaves_no_process(pair: list[Guest], lab: Lab, run_module: Runner) -> None:
+    with untouched(lab, *pair):
+        foretold = run_module('snapshot_step', part(*pair, step='prepare'), check=True)
+    assert (foretold['changed'], foretold['state']) == (True, 'absent')
+    assert 'command' not in foretold
+    command = prepare(run_module, *pair)
+    say(command, 'freeze')
+    taken = say(command, 'commit')
+    assert [domain['disks'][0]['backup_source'] for domain in taken['domains']] == [
+        domain['disks'][0]['backup_source'] for domain in foretold['domains']
+    ]
+
+
+def test_ranks(pair: list[Guest], run_module: Runner) -> None:
+    app, db = pair
+    command = prepare(run_module, app, db, ranks=2)
+    assert say(command, 'freeze')['next'] == 'freeze'
+    assert [frozen(guest) for guest in pair] == [True, False]
+    assert say(command, 'freeze')['next'] == 'commit'
+    assert [frozen(guest) for guest in pair] == [True, True]
+    assert say(command, 'commit')['next'] == 'thaw'
+    assert [frozen(guest) for guest in pair] == [True, True]
+    assert say(command, 'thaw')['next'] == 'thaw'
+    assert [frozen(guest) for guest in pair] == [True, False]
+    taken = say(command, 'thaw')
+    assert [frozen(guest) for guest in pair] == [False, False]
+    assert [domain['consistency'] for domain in taken['domains']] == ['filesystem', 'filesystem']
+
+
+@pytest.mark.parametrize('words', [[], ['freeze'], ['freeze', 'commit']])
+def test_abandoned(words: list[str], pair: list[Guest], lab: Lab, run_module: Runner) -> None:
+    with untouched(lab, *pair):
+        command = prepare(run_module, *pair)
+        for word in words:
+            assert say(command, word)['failed'] is False
+        if words[-1:] == ['commit']:
+            gone = run_module('snapshot_step', part(*pair, step='abandon'))
+            assert (gone['changed'], gone['state']) == (True, 'absent')
+        else:
+            answer = say(command, 'abandon')
+            assert (answer['failed'], answer['state']) == (False, 'absent')
+    assert run_module('snapshot_step', part(*pair, step='abandon'))['changed'] is False
+
+
+@pytest.mark.parametrize('words', [[], ['freeze']])
+def test_a_play_that_falls_silent(words: list[str], pair: list[Guest], lab: Lab, run_module: Runner) -> None:
+    with untouched(lab, *pair):
+        command = prepare(run_module, *pair, patience=2, max_frozen=3)
+        for word in words:
+            say(command, word)
+        until('all undone', lambda: nothing_left(*pair) and not overlays(*pair), 60)
+
+
+def test_a_play_that_dies_while_a_step_runs(pair: list[Guest], lab: Lab, run_module: Runner) -> None:
+    with untouched(lab, *pair):
+        command = prepare(run_module, *pair)
+        dying = subprocess.Popen(['sh', '-c', f'exec {command} freeze'], stdout=subprocess.DEVNULL)
+        until('a freeze', lambda: any(frozen(guest) for guest in pair) or dying.poll() is not None)
+        dying.kill()
+        dying.wait(30)
+        until('all undone', lambda: nothing_left(*pair) and not overlays(*pair), 60)
+
+
+@pytest.mark.parametrize('words', [[], ['freeze'], ['freeze', 'commit']])
+def test_what_the_process_leaves_that_is_killed(words: list[str], pair: list[Guest], run_module: Runner) -> None:
+    """Its watchdog thaws; the next run undoes the rest."""
+    command = prepare(run_module, *pair, ranks=2, max_frozen=60)
+    pid = process_of(command)
+    for word in words:
+        say(command, word)
+    os.kill(pid, signal.SIGKILL)
+    until('thawed', lambda: not any(frozen(guest) for guest in pair), 30)
+    result = run_module('disk_snapshot', {'snapshot_name': 's2', 'state': 'absent', **names(pair)})
+    assert sum('half taken' in warning for warning in result['warnings']) == 2
+    assert nothing_left(*pair)
+    assert not overlays(*pair)
+
+
+def test_what_is_undecided_waits_for_the_word_and_is_undone_when_none_comes(
+    pair: list[Guest], run_module: Runner
+) -> None:
+    command = prepare(run_module, *pair, patience=8)
+    say(command, 'freeze')
+    say(command, 'commit')
+    result = run_module('disk_snapshot', {'snapshot_name': 's2', 'state': 'absent', **names(pair)})
+    assert result['_seconds'] > 3
+    assert sum('half taken' in warning for warning in result['warnings']) == 2
+    assert nothing_left(*pair)
+
+
+def test_a_guest_that_cannot_be_frozen(pair: list[Guest], guest: Guests, lab: Lab, run_module: Runner) -> None:
+    mute = guest(GuestSpec('mute', agent='none'))
+    failure = run_module.fails('snapshot_step', part(pair[0], mute, step='prepare'))
+    assert 'domain mute' in failure['msg']
+    assert nothing_left(pair[0])
+
+    with untouched(lab, pair[0]):
+        command = prepare(run_module, pair[0], mute, quiesce='preferred')
+        say(command, 'freeze')
+        assert mute.state == 'paused'
+        say(command, 'abandon')
+        assert mute.state == 'running'
+    command = prepare(run_module, pair[0], mute, quiesce='preferred')
+    say(command, 'freeze')
+    taken = say(command, 'commit')
+    assert mute.state == 'running'
+    assert [domain['consistency'] for domain in taken['domains']] == ['filesystem', 'crash']
+    put_back(mute)
+
+
+def test_bad_input(pair: list[Guest], lab: Lab, run_module: Runner) -> None:
+    with untouched(lab, *pair):
+        cases: list[tuple[dict[str, Any], str]] = [
+            ({'domains': [{'name': 'app', 'rank': 1}]}, 'its rank is 1'),
+            ({'patience': 0}, 'patience is 0'),
+            ({'ranks': 0}, 'ranks is 0'),
+            ({'snapshot_name': '../s1'}, 'snapshot_name'),
+            ({'domains': [{'name': 'nobody'}]}, 'nobody'),
+        ]
+        for options, words in cases:
+            failure = run_module.fails('snapshot_step', {**part(*pair), 'step': 'prepare', **options})
+            assert words in failure['msg']

@@ -1,0 +1,87 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which guests a host of the role fleet_snapshot takes, as the modules want to hear it."""
+
+from __future__ import annotations
+
+import fnmatch
+import typing as t
+
+DOCUMENTATION = r"""
+name: fleet_domains
+short_description: The guests of a host, as the option domains of the modules takes them
+version_added: 0.1.0
+author:
+  - The disksnap.libvirt contributors (@disksnap)
+description:
+  - Leaves out guests, and gives each of the others its disks and its rank. The role
+    P(disksnap.libvirt.fleet_snapshot#role) uses it.
+options:
+  _input:
+    description: Names of guests. Empty ones are passed over.
+    type: list
+    elements: str
+    required: true
+  exclude:
+    description: Patterns of names to leave out; V(*) stands for any characters and V(?) for any one character.
+    type: list
+    elements: str
+    default: []
+  disks:
+    description: For guests of which not all disks are meant, the disks, keyed by the guest's name.
+    type: dict
+    default: {}
+  order:
+    description:
+      - Patterns of names, in the order in which the guests are to be frozen. A guest has the rank of the first pattern
+        that it matches; one that matches none has the first rank.
+      - Without it, the result has no ranks.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Two guests, the database after the application
+  ansible.builtin.debug:
+    msg: "{{ ['db1', 'app1'] | disksnap.libvirt.fleet_domains(order=['app*', 'db*']) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: An entry a guest, with its name, its disks where they are not all, and its rank.
+  type: list
+  elements: dict
+"""
+
+
+def fleet_domains(
+    names: t.Iterable[str],
+    exclude: t.Sequence[str] = (),
+    disks: dict[str, t.Any] | None = None,
+    order: t.Sequence[str] = (),
+) -> list[dict[str, t.Any]]:
+    """Entries of ``domains``, in the order of the names."""
+    chosen = [name for name in dict.fromkeys(names) if name and not _matches(name, exclude)]
+    entries = []
+    for name in chosen:
+        entry: dict[str, t.Any] = {'name': name, 'disks': (disks or {}).get(name)}
+        if order:
+            entry['rank'] = next((rank for rank, one in enumerate(order) if _matches(name, [one])), 0)
+        entries.append(entry)
+    return entries
+
+
+def _matches(name: str, patterns: t.Iterable[str]) -> bool:
+    # brackets mean themselves: a guest's name may have them
+    return any(fnmatch.fnmatchcase(name, pattern.replace('[', '[[]')) for pattern in patterns)
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """The filter of this file."""
+        return {'fleet_domains': fleet_domains}

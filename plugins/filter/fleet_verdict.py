@@ -1,0 +1,148 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether all hosts of a fleet have come to the same point."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+DOCUMENTATION = r"""
+name: fleet_verdict
+short_description: Whether all hosts of a fleet have gone through a step of a snapshot
+version_added: 0.1.0
+author:
+  - The disksnap.libvirt contributors (@disksnap)
+description:
+  - Judges the registered results of one step of M(disksnap.libvirt.snapshot_step), of all hosts at once. The role
+    P(disksnap.libvirt.fleet_snapshot#role) asks it after each step, and goes on if all hosts have come along.
+options:
+  _input:
+    description:
+      - The registered result of each host, keyed by the host's name; null where a host has none. A host that skipped
+        the step has no guest to take.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Whether all hosts are ready
+  ansible.builtin.set_fact:
+    verdict: >-
+      {{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars)
+              | map(attribute='prepared', default=none)))
+         | disksnap.libvirt.fleet_verdict }}
+  run_once: true
+"""
+
+RETURN = r"""
+_value:
+  description: The verdict.
+  type: dict
+  contains:
+    go:
+      description: Whether all hosts have gone through the step.
+      type: bool
+    why:
+      description: If not, why, in a sentence for each host that failed.
+      type: str
+    state:
+      description:
+        - The state that is to be made of it, as V(prepared) or V(committed) where all hosts have that, or V(present)
+          where all have the snapshot.
+        - V(finish) where some have it as V(present) and the others as V(committed), all of one group.
+        - V(mixed) where it is V(committed) on some hosts only, V(partial) where it is V(present) on some hosts only, or
+          on all and not of one group.
+        - V(nothing) where no host has a guest to take.
+      type: str
+    group:
+      description: The group of the snapshot that is there on some hosts, if it is one.
+      type: str
+    there:
+      description: The hosts where it is V(present).
+      type: list
+      elements: str
+    interrupted:
+      description: The groups that are V(committed) on some host.
+      type: list
+      elements: str
+"""
+
+PREPARED, COMMITTED, PRESENT = 'prepared', 'committed', 'present'
+
+
+def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The verdict over one step."""
+    answers: dict[str, dict[str, t.Any]] = {}
+    faults = []
+    for host, result in results.items():
+        fault, answer = _judge(result)
+        if fault is not None:
+            faults.append(f'{host}: {fault}')
+        elif answer:
+            answers[host] = answer
+    states = {answer.get('state', PREPARED) for answer in answers.values()}
+    groups = {answer['group'] for answer in answers.values() if answer.get('group')}
+    return {
+        'go': not faults,
+        'why': ' '.join(faults),
+        'state': _state(states, groups),
+        'group': groups.pop() if len(groups) == 1 else '',
+        'interrupted': sorted({one['group'] for one in answers.values() if one.get('state') == COMMITTED}),
+        'there': sorted(host for host, answer in answers.items() if answer.get('state') == PRESENT),
+    }
+
+
+def _state(states: set[str], groups: set[str]) -> str:
+    if not states:
+        return 'nothing'
+    if len(states) == 1 and len(groups) <= 1:
+        return next(iter(states))
+    if states == {PRESENT, COMMITTED} and len(groups) == 1:
+        return 'finish'
+    return 'mixed' if COMMITTED in states else 'partial'
+
+
+def _judge(result: t.Any) -> tuple[str | None, dict[str, t.Any]]:
+    """Why the host has not gone through the step (None: it has), and what it answered."""
+    if not isinstance(result, t.Mapping):
+        return 'it has not come to this step. The strategy must be linear.', {}
+    if result.get('unreachable'):
+        return f'it cannot be reached: {_sentence(result.get("msg"))}', {}
+    if result.get('skipped'):
+        return None, {}
+    answer = _answer(result) if 'stdout' in result else dict(result)
+    if answer is None:
+        said = result.get('stderr') or result.get('stdout') or result.get('msg')
+        return f'the process that takes its part is gone: {_sentence(said)}', {}
+    if answer.get('failed'):
+        return _sentence(answer.get('msg')), {}
+    return None, answer
+
+
+def _answer(result: t.Mapping[str, t.Any]) -> dict[str, t.Any] | None:
+    """The line of JSON among what came back; a login may have put words of its own before it."""
+    for line in reversed(str(result['stdout']).splitlines()):
+        if line.lstrip().startswith('{'):
+            try:
+                found = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(found, dict) and 'failed' in found:
+                return found
+    return None
+
+
+def _sentence(text: t.Any) -> str:
+    words = ' '.join(str(text or 'no reason was given').split()).rstrip('.')
+    return f'{words}.'
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """The filter of this file."""
+        return {'fleet_verdict': fleet_verdict}

@@ -1,0 +1,76 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether all hosts have come along, from what they answered."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.disksnap.libvirt.plugins.filter.fleet_verdict import fleet_verdict
+
+
+def word(**answer: Any) -> dict[str, Any]:
+    """What a host prints after a word, with the greeting of a login before it."""
+    return {'rc': 0, 'stdout': 'Welcome to {hv}\n' + json.dumps({'failed': False, **answer}) + '\r\n', 'stderr': ''}
+
+
+def there(state: str, group: str = 'g1') -> dict[str, Any]:
+    """What the module returns."""
+    return {'failed': False, 'changed': False, 'state': state, 'group': group}
+
+
+READY = {'failed': False, 'changed': True, 'state': 'prepared', 'command': 'x'}
+SKIPPED = {'skipped': True, 'changed': False}
+
+
+@pytest.mark.parametrize(
+    ('results', 'state'),
+    [
+        ([READY, READY], 'prepared'),
+        ([READY, SKIPPED], 'prepared'),
+        ([SKIPPED, SKIPPED], 'nothing'),
+        ([word(next='commit'), word(next='commit')], 'prepared'),
+        ([word(state='committed', group='g1'), word(state='committed', group='g1')], 'committed'),
+        ([there('present'), there('present')], 'present'),
+        ([there('present'), there('present', 'g2')], 'partial'),
+        ([there('present'), READY], 'partial'),
+        ([there('present'), there('committed')], 'finish'),
+        ([there('present'), there('committed', 'g2')], 'mixed'),
+        ([there('committed'), there('committed', 'g2')], 'mixed'),
+        ([there('committed'), READY], 'mixed'),
+    ],
+)
+def test_what_is_to_be_made_of_it(results: list[dict[str, Any]], state: str) -> None:
+    verdict = fleet_verdict({f'hv{number}': one for number, one in enumerate(results)})
+    assert verdict['go'] is True
+    assert verdict['state'] == state
+
+
+def test_the_group_is_there_if_it_is_one() -> None:
+    assert fleet_verdict({'a': there('present'), 'b': there('committed')})['group'] == 'g1'
+    verdict = fleet_verdict({'a': there('present'), 'b': there('committed', 'g2'), 'c': READY})
+    assert (verdict['group'], verdict['interrupted'], verdict['there']) == ('', ['g2'], ['a'])
+
+
+@pytest.mark.parametrize(
+    ('result', 'why'),
+    [
+        (None, 'strategy must be linear'),
+        ({'unreachable': True, 'msg': 'No route to host'}, 'cannot be reached: No route to host.'),
+        ({'failed': True, 'msg': 'Failed to freeze\n(domain db1)'}, 'hv2: Failed to freeze (domain db1).'),
+        (word(failed=True, msg='Failed to freeze.'), 'hv2: Failed to freeze.'),
+        ({'rc': 1, 'failed': True, 'stdout': '', 'stderr': 'No such file'}, 'is gone: No such file.'),
+        ({'rc': 1, 'failed': True, 'stdout': '{ "half', 'stderr': ''}, 'is gone: { "half.'),
+        ({'rc': 0, 'stdout': '', 'stderr': ''}, 'is gone: no reason was given.'),
+    ],
+)
+def test_one_that_fails_is_enough(result: Any, why: str) -> None:
+    verdict = fleet_verdict({'hv1': READY, 'hv2': result})
+    assert verdict['go'] is False
+    assert why in verdict['why']
+    assert 'hv1' not in verdict['why']

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import typing as t
 
+from ansible.utils.unsafe_proxy import wrap_var
+
 DOCUMENTATION = r"""
 name: fleet_verdict
 short_description: Whether all hosts of a fleet have gone through a step of a snapshot
@@ -21,7 +23,7 @@ description:
 options:
   _input:
     description:
-      - The registered result of each host, keyed by the host's name; null where a host has none. A host that skipped
+      - The registered result of each host, keyed by the host's name; empty where a host has none. A host that skipped
         the step has no guest to take.
     type: dict
     required: true
@@ -32,7 +34,7 @@ EXAMPLES = r"""
   ansible.builtin.set_fact:
     verdict: >-
       {{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars)
-              | map(attribute='prepared', default=none)))
+              | map(attribute='prepared', default='')))
          | disksnap.libvirt.fleet_verdict }}
   run_once: true
 """
@@ -53,19 +55,22 @@ _value:
         - The state that is to be made of it, as V(prepared) or V(committed) where all hosts have that, or V(present)
           where all have the snapshot.
         - V(finish) where some have it as V(present) and the others as V(committed), all of one group.
-        - V(mixed) where it is V(committed) on some hosts only, V(partial) where it is V(present) on some hosts only, or
-          on all and not of one group.
+        - V(mixed) where it is V(committed) on some hosts only and V(present) on none, so that it can be undone.
+        - V(partial) where it is V(present) on some hosts only, or on all and not of one group.
         - V(nothing) where no host has a guest to take.
       type: str
     group:
       description: The group of the snapshot that is there on some hosts, if it is one.
       type: str
     there:
-      description: The hosts where it is V(present).
+      description: The hosts where it is V(present) or V(committed).
       type: list
       elements: str
+    warnings:
+      description: What the hosts warn of, keyed by host.
+      type: dict
     interrupted:
-      description: The groups that are V(committed) on some host.
+      description: The groups that are V(committed) on some host and V(present) on none, if all hosts have answered.
       type: list
       elements: str
 """
@@ -84,25 +89,34 @@ def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:
         elif answer:
             answers[host] = answer
     states = {answer.get('state', PREPARED) for answer in answers.values()}
-    groups = {answer['group'] for answer in answers.values() if answer.get('group')}
-    return {
+    # guests of one host that are of no common group are not of one instant with those of other hosts either
+    groups = {
+        state: {answer.get('group') or f'?{host}' for host, answer in answers.items() if answer.get('state') == state}
+        for state in (PRESENT, COMMITTED)
+    }
+    known = groups[PRESENT] | groups[COMMITTED]
+    interrupted = sorted(groups[COMMITTED] - groups[PRESENT]) if not faults else []
+    verdict = {
         'go': not faults,
         'why': ' '.join(faults),
-        'state': _state(states, groups),
-        'group': groups.pop() if len(groups) == 1 else '',
-        'interrupted': sorted({one['group'] for one in answers.values() if one.get('state') == COMMITTED}),
-        'there': sorted(host for host, answer in answers.items() if answer.get('state') == PRESENT),
+        'state': _state(states, known, interrupted),
+        'group': next(iter(known)) if len(known) == 1 else '',
+        'interrupted': interrupted,
+        'there': sorted(host for host, answer in answers.items() if answer.get('state') in groups),
+        'warnings': {host: answer['warnings'] for host, answer in answers.items() if answer.get('warnings')},
     }
+    # hosts have said this, and guests through them: it is never a template
+    return t.cast('dict[str, t.Any]', wrap_var(verdict))
 
 
-def _state(states: set[str], groups: set[str]) -> str:
+def _state(states: set[str], groups: set[str], interrupted: t.Sequence[str]) -> str:
     if not states:
         return 'nothing'
     if len(states) == 1 and len(groups) <= 1:
         return next(iter(states))
     if states == {PRESENT, COMMITTED} and len(groups) == 1:
         return 'finish'
-    return 'mixed' if COMMITTED in states else 'partial'
+    return 'mixed' if interrupted else 'partial'
 
 
 def _judge(result: t.Any) -> tuple[str | None, dict[str, t.Any]]:
@@ -115,8 +129,8 @@ def _judge(result: t.Any) -> tuple[str | None, dict[str, t.Any]]:
         return None, {}
     answer = _answer(result) if 'stdout' in result else dict(result)
     if answer is None:
-        said = result.get('stderr') or result.get('stdout') or result.get('msg')
-        return f'the process that takes its part is gone: {_sentence(said)}', {}
+        said = str(result.get('stdout') or '').strip() or str(result.get('stderr') or result.get('msg') or '')
+        return f'it could not be told what to do: {_sentence(said)}', {}
     if answer.get('failed'):
         return _sentence(answer.get('msg')), {}
     return None, answer

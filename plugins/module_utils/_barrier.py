@@ -32,12 +32,23 @@ FREEZE, COMMIT, THAW, ABANDON = 'freeze', 'commit', 'thaw', 'abandon'
 # how long a word may take to arrive once somebody has connected, in seconds
 _WORD_WITHIN = 5.0
 _LONGEST = 65536
-# Its arguments are the socket and the step. A step takes no longer than max_frozen, and what undoing takes.
-_CLIENT = (
-    'import socket,sys;'
-    's=socket.socket(socket.AF_UNIX);s.settimeout(600);s.connect(sys.argv[1]);'
-    's.sendall((sys.argv[2]+chr(10)).encode());f=s.makefile();print(f.readline())'
-)
+# Its arguments are the socket and the word. An answer may take as long as undoing does, or the check of large copies.
+_CLIENT = """
+import json, socket, sys
+try:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(3600)
+        channel.connect(sys.argv[1])
+        channel.sendall(sys.argv[2].encode() + b'\\n')
+        answer = channel.makefile().readline().strip()
+    if not answer:
+        raise OSError('it ended without an answer')
+except OSError as error:
+    answer = json.dumps({'failed': True, 'msg': 'Failed to reach the process that takes the part of this host: %s. '
+    'It gives up and undoes where it hears nothing for max_frozen while guests stand still, else for its patience.'
+    % error})
+print(answer)
+"""
 
 
 class Abandoned(DiskSnapError):
@@ -61,7 +72,7 @@ class Barrier:
     @property
     def command(self) -> str:
         """The shell command that brings a word: append the step to it. It prints the answer, a line of JSON."""
-        return shlex.join([sys.executable, '-E', '-S', '-c', _CLIENT, self._path])
+        return shlex.join([sys.executable, '-E', '-S', '-c', f'exec({_CLIENT!r})', self._path])
 
     def wait(self, step: str, *, until: float | None = None, **facts: t.Any) -> None:
         """Answer the last word with the facts, and wait for the word for ``step``.

@@ -68,9 +68,9 @@ class BackupSource:
 class DiskRecord:
     """One disk in one snapshot; ``original`` is its ``<disk>`` before, ``modified_disk`` after (None: unchanged).
 
-    ``reason`` says why this method. ``made``: the volumes were there once, by the run that wrote this, so that whatever
-    has their names now is what became of them. ``backing`` are the images that a copy's own header names, from top to
-    bottom: the backup source is right only as long as none of them changes.
+    ``reason`` says why this method. ``made``, which is not written, says that this very run made the volumes, so that
+    whatever has their names now is what became of them. ``backing`` are the images that a copy's own header names, from
+    top to bottom: the backup source is right only as long as none of them changes.
     """
 
     target: str
@@ -81,7 +81,7 @@ class DiskRecord:
     backup_source: BackupSource
     volumes: list[Volume] = field(default_factory=list)
     reason: str = ''
-    made: bool = False
+    made: bool = field(default=False, metadata={'written': False})
     backing: list[str] = field(default_factory=list)
 
 
@@ -272,7 +272,7 @@ def _write(tag: str, record: t.Any) -> t.Any:
     element = etree.Element(tag)
     for item in fields(record):
         value = getattr(record, item.name)
-        if value is None:
+        if value is None or not item.metadata.get('written', True):
             continue
         if isinstance(value, (list, tuple)):
             for entry in value:

@@ -29,7 +29,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import lock
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import LOCK_WAIT, take_back
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import Fleet
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
-from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
+from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, confirm, take
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 
 PREPARED, ABSENT = 'prepared', 'absent'
@@ -101,7 +101,7 @@ def _serve(part: Part, channel: socket.socket) -> None:
     try:
         barrier.end(failed=False, **_run(part, barrier))
     except Abandoned as error:
-        barrier.end(failed=False, state=ABSENT, msg=str(error))
+        barrier.end(failed='left' in error.result, state=ABSENT, msg=str(error))
     except DiskSnapError as error:
         barrier.end(failed=True, msg=str(error), warnings=error.result.get('warnings', []))
     except libvirt.libvirtError as error:
@@ -113,14 +113,41 @@ def _serve(part: Part, channel: socket.socket) -> None:
 def _run(part: Part, barrier: Barrier) -> dict[str, t.Any]:
     name = part.options.snapshot_name
     with contextlib.closing(Watchdog(part.uri)) as watchdog, open_host(part.uri) as host:
+        there = taken(host, part.requests, part.options)
+        if there is not None:
+            return there
         domains = _look_up(host, part.requests)
-        found = [_journal.load(domain.handle).snapshots.get(name) for domain in domains]
-        undecided = [one for one in found if one is not None and one.state == _journal.COMMITTED]
-        if undecided and len(undecided) == len(found) and len({one.group for one in undecided}) == 1:
-            return _as_it_is(list(zip(domains, undecided)), changed=False)
         fleet = Fleet(barrier, part.group, part.ranks, part.options.terms.max_frozen, part.patience)
         outcome = take(host, part.requests, part.options, watchdog, check=False, fleet=fleet)
         return {**outcome, **_state_of([_record(domain, name) for domain in domains])}
+
+
+def taken(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> dict[str, t.Any] | None:
+    """What the module returns where an earlier play took the snapshot on all domains, and did not finish on all.
+
+    Raises:
+        DiskSnapError: if that is not the one that the task asks for.
+    """
+    domains = _look_up(host, requests)
+    found = [_journal.load(domain.handle).snapshots.get(options.snapshot_name) for domain in domains]
+    records = [one for one in found if one is not None and one.state in (_journal.COMMITTED, _journal.PRESENT)]
+    whole = len(records) == len(found) and len({record.group for record in records}) == 1
+    if not whole or all(record.state == _journal.PRESENT for record in records):
+        return None
+    for domain, request, record in zip(domains, requests, records):
+        confirm(domain, request, record, options)
+    return _as_it_is(list(zip(domains, records)), changed=False)
+
+
+def predict(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> dict[str, t.Any]:
+    """What ``prepare`` would return, but for the command, and with the snapshot that would be taken."""
+    there = taken(host, requests, options)
+    if there is not None:
+        return there
+    outcome = take(host, requests, options, None, check=True)
+    if outcome['changed']:
+        return {**outcome, 'state': PREPARED}
+    return {**outcome, **_state_of([_record(domain, options.snapshot_name) for domain in _look_up(host, requests)])}
 
 
 def _look_up(host: Host, requests: t.Sequence[Request]) -> list[Domain]:
@@ -199,7 +226,7 @@ def abandon(
     Raises:
         DiskSnapError: if something is left; the others are undone all the same.
     """
-    domains = _look_up(host, requests)
+    domains = _those_there(host, requests)
     left: list[DiskSnapError] = []
     changed = False
     with locked(domains, wait=LOCK_WAIT):
@@ -216,5 +243,19 @@ def abandon(
             except DiskSnapError as error:
                 left.append(error)
     if left:
+        left[0].hint = ' '.join(filter(None, [left[0].hint, *(str(error) for error in left[1:])]))
         raise left[0]
     return {'changed': changed, 'state': ABSENT, 'domains': []}
+
+
+def _those_there(host: Host, requests: t.Sequence[Request]) -> list[Domain]:
+    """A domain that is gone, as a transient one that has ended, has nothing left to undo that we could know of."""
+    found = []
+    for request in requests:
+        try:
+            found.append(host.domain(request.name))
+        except DiskSnapError as error:
+            if error.code != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+    refuse_same(found)
+    return found

@@ -29,7 +29,7 @@ class Pause:
 
     def __init__(self, watchdog: Watchdog, limit: float) -> None:
         self._watchdog = watchdog
-        self._limit = limit
+        self.limit = limit
         self._stopped: dict[str, Domain] = {}
         self._watched = False
 
@@ -40,7 +40,7 @@ class Pause:
             DiskSnapError: if it cannot be armed; then none may be stopped.
         """
         if domains:
-            self._watchdog.watch_pause([domain.uuid for domain in domains], self._limit)
+            self._watchdog.watch_pause([domain.uuid for domain in domains], self.limit)
             self._watched = True
 
     def stop(self, domain: Domain) -> None:
@@ -65,7 +65,7 @@ class Pause:
                 raise DiskSnapError(
                     'Failed to keep the domain paused until its disks were taken',
                     domain=domain.name,
-                    why=f'something set it going, or the watchdog, as max_frozen ({self._limit:g} s) had passed',
+                    why=f'something set it going, or the watchdog, as max_frozen ({self.limit:g} s) had passed',
                 )
             domain.handle.resume()
             del self._stopped[domain.uuid]

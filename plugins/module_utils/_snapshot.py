@@ -158,7 +158,7 @@ class Transaction:
 
     def _prepare(self) -> None:
         for member in self._members:
-            member.result.pauses = self._may_pause(member)
+            member.result.pauses = self._fleet is None and self._may_pause(member)
         self._note(_journal.PREPARING)
         for member in self._members:
             for method, plans in member.by_method():
@@ -210,6 +210,8 @@ class Transaction:
             self._insist(guests)
         for rank in self._ranks:
             self._pass(FREEZE)
+            if rank == 0:
+                self._refuse_changed()
             if self._quiesce is not None:
                 if rank == 0:
                     self._quiesce.arm(guests)
@@ -217,9 +219,30 @@ class Transaction:
                 self._insist(guests)
         for member in self._members:
             member.pause = self._needs_pause(member)
-        self._pause.watch([member.domain for member in self._members if member.pause])
+        paused = [member for member in self._members if member.pause]
+        if self._until is not None:
+            self._pause.limit = max(0.0, self._until - time.monotonic())
+        self._pause.watch([member.domain for member in paused])
         if self._fleet is not None:
-            side_by_side(self._pause.stop, [member.domain for member in self._members if member.pause])
+            for member in paused:
+                member.result.pauses = True
+                _journal.store(member.domain.handle, member.journal)
+            side_by_side(self._pause.stop, [member.domain for member in paused])
+
+    def _refuse_changed(self) -> None:
+        """Other hosts had to be waited for: the disks must still be those for which all was prepared."""
+        for member in self._members if self._fleet is not None else ():
+            now = {disk.target: disk.source for disk in member.domain.read().disks}
+            for _method, one in member.plans:
+                source = now.get(one.disk.target)
+                if source is None or source.key != one.disk.active.key:
+                    raise DiskSnapError(
+                        'Failed to take the snapshot',
+                        domain=member.domain.name,
+                        disk=one.disk.target,
+                        why=f'it is {source.key if source else "gone"} now, and was {one.disk.active.key} before',
+                        hint='Run the play again. Nothing was changed.',
+                    )
 
     def _guests(self) -> list[Guest]:
         mountpoints = self._quiesce.mountpoints if self._quiesce is not None else ()
@@ -299,7 +322,8 @@ class Transaction:
                 record.consistency = 'filesystem'
                 continue
             doubt = self._doubt(member, guest)
-            if self._policy == REQUIRED:
+            # one that ran while others were taken is not of their instant, and not even of one of its own
+            if self._policy == REQUIRED or (self._fleet is not None and guest.error is None):
                 raise doubt
             member.warnings.append(f'{doubt} The snapshot is crash-consistent.')
 
@@ -335,6 +359,7 @@ class Transaction:
             except DiskSnapError as error:
                 left.append(str(error))
         if cause is not None and left:
+            cause.result['left'] = left
             cause.hint = f'{cause.hint or ""} Undoing it failed too: {" ".join(left)} The next run tries again.'.strip()
 
 

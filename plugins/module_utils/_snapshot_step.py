@@ -14,7 +14,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _part
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests
-from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
+from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -27,7 +27,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         return _part.prepare(part, timeout=params['timeout'])
     with open_host(params['uri']) as host:
         if params['step'] == 'prepare':
-            return {**take(host, wanted, options, None, check=True), 'state': _part.ABSENT}
+            return _part.predict(host, wanted, options)
         act = _part.finish if params['step'] == 'finish' else _part.abandon
         return act(host, wanted, options.snapshot_name, params['group'], check=check)
 

@@ -117,6 +117,8 @@ def _run(
     warnings: list[str],
     fleet: Fleet | None = None,
 ) -> dict[str, t.Any]:
+    if fleet is not None:
+        _refuse_mixture(members, options)
     refuse_collisions((member.domain.name, *planned) for member in members for planned in member.plans)
     draft(members, options.description, fleet.group if fleet is not None else None)
     quiesce = Quiesce(watchdog, options.terms) if options.quiesce != NONE else None
@@ -130,6 +132,26 @@ def _run(
     outcome['warnings'] = warnings + outcome['warnings']
     outcome['changed'] |= bool(warnings)  # an earlier run's work was undone
     return outcome
+
+
+def _refuse_mixture(members: t.Sequence[Member], options: TakeOptions) -> None:
+    """Of one instant with the guests of other hosts are all of this one, or none."""
+    there = [member.domain.name for member in members if member.existing is not None]
+    if there and len(there) < len(members):
+        raise DiskSnapError(
+            f'Failed to take the snapshot {options.snapshot_name}',
+            why=f'it is there on {", ".join(there)}, and not on the other guests of this host',
+            hint='Remove it with state: absent first, or take another name. Nothing was changed.',
+        )
+
+
+def confirm(domain: Domain, request: Request, record: SnapshotRecord, options: TakeOptions) -> None:
+    """Make sure that a snapshot that is there is the one that the task asks for.
+
+    Raises:
+        DiskSnapError: if it is over other disks, by another method, or if the storage does not have it.
+    """
+    _confirm(domain, record, select(domain, request, options.method))
 
 
 def _one_by_one(

@@ -220,6 +220,8 @@ class _Duty:
             for thread in threads:
                 thread.join(self._agent_timeout * 4 + 10)
             self._listen_now()
+            if self._pause_deadline is not None and time.monotonic() >= self._pause_deadline:
+                self._resume_all()  # a guest that is paused cannot be thawed
             if self._deadline != due or all(uuid in self._safe for uuid in self._uuids):
                 return
             time.sleep(RETRY_EVERY)

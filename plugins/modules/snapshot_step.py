@@ -32,7 +32,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - V(prepare) predicts the snapshot and leaves no process.
+      - V(prepare) predicts the snapshot and leaves no process, so that there is no RV(command).
   diff_mode:
     support: full
     details:
@@ -68,7 +68,7 @@ options:
     description:
       - Seconds that the play may leave this host without a word while no guest stands still.
     type: float
-    default: 120
+    default: 600
   timeout:
     description:
       - Seconds for V(prepare).
@@ -117,7 +117,7 @@ command:
     - The shell command that brings the process a word; append the word. It prints a line of JSON, in which C(failed)
       says whether the step went wrong and C(msg) why, and C(next) is the word that is waited for.
     - The answer to the last step has the keys that this module returns.
-  returned: when RV(state) is V(prepared)
+  returned: when RV(state) is V(prepared), and not in check mode
   type: str
 domains:
   description: What is known of the snapshot on each domain, as M(disksnap.libvirt.disk_snapshot) returns it.
@@ -145,7 +145,7 @@ def main() -> None:
             'step': {'type': 'str', 'choices': ['prepare', 'finish', 'abandon'], 'required': True},
             'group': {'type': 'str', 'required': True},
             'ranks': {'type': 'int', 'default': 1},
-            'patience': {'type': 'float', 'default': 120},
+            'patience': {'type': 'float', 'default': 600},
             'timeout': {'type': 'int', 'default': 3600},
         },
         supports_check_mode=True,

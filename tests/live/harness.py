@@ -172,7 +172,7 @@ def ready(*guests: Guest) -> None:
         else:
             guest.wait_up(timeout=180)
         if guest.written:
-            guest.wait_acked(1, timeout=60)
+            guest.wait_acked(1, timeout=180)
 
 
 def until(what: str, ask: Callable[[], Any], timeout: float = 30) -> Any:

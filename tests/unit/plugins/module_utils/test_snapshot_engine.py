@@ -195,9 +195,13 @@ def member(name: str, disks: str, *, state: str = 'running') -> Member:
     for word in disks.split():
         target, _colon, method = word.partition(':')
         fake = OVERLAY if method == 'qemu' else COPY
-        made = fake.plan(subject, t.cast(t.Any, SimpleNamespace(target=target)), Method(method), '')
+        layer = SimpleNamespace(key=f'/i/{target}')
+        disk = SimpleNamespace(target=target, source=layer, active=layer)
+        made = fake.plan(subject, t.cast(t.Any, disk), Method(method), '')
         made.still = method == 'still'
         one.plans.append((fake, made))
+    now = [SimpleNamespace(target=made.disk.target, source=made.disk.active) for _fake, made in one.plans]
+    domain.read = lambda: SimpleNamespace(disks=now)
     return one
 
 
@@ -501,7 +505,10 @@ def test_a_guest_that_cannot_be_frozen_stands_still_with_the_others() -> None:
     frozen, mute = member('frozen', 'vda:qemu'), member('mute', 'vda:qemu')
     run([frozen, mute], FakeQuiesce({'mute': 'freeze'}), PREFERRED, fleet(FakeBarrier()))
 
-    assert after('freeze')[-2:] == ['watch uuid-mute 10', 'suspend mute']
+    watched, noted, stopped = after('freeze')[-3:]
+    assert watched.startswith('watch uuid-mute ')
+    assert 9 < float(watched.split()[-1]) <= 10  # of the time that the guests have, what is left
+    assert (noted, stopped) == ('journal mute committing', 'suspend mute')
     commit = after('commit')
     assert commit.index('commit qemu mute vda') < commit.index('resume mute')
     assert (frozen.result.consistency, mute.result.consistency) == ('filesystem', 'crash')
@@ -522,3 +529,19 @@ def test_undoes_all_where_the_play_gives_up(step: str, ranks: int, quiesce: Fake
         assert [LOG.count(f'{what} web') for what in ('suspend', 'resume')] == [int(step != 'freeze')] * 2
     else:
         assert LOG.index('all thawed') < LOG.index('rollback qemu web vda')
+
+
+def test_a_disk_that_changed_while_other_hosts_were_waited_for_is_refused() -> None:
+    one = member('web', 'vda:qemu vdb:qemu')
+    one.domain.read().disks[1].source = SimpleNamespace(key='/i/other')
+    with pytest.raises(DiskSnapError, match=r'disk vdb.*/i/other'):
+        run([one], FakeQuiesce(), REQUIRED, fleet(FakeBarrier()))
+    assert not any(line.startswith(('freeze', 'commit')) for line in LOG)
+    assert stored(one).empty
+
+
+def test_a_guest_that_ran_while_others_were_taken_fails_them_all() -> None:
+    """Also where a crash-consistent snapshot would do: it is not of the others' instant."""
+    with pytest.raises(DiskSnapError, match='max_frozen'):
+        run([member('web', 'vda:qemu')], FakeQuiesce(lost=['web']), PREFERRED, fleet(FakeBarrier()))
+    assert 'rollback qemu web vda' in LOG

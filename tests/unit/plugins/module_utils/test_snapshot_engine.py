@@ -533,7 +533,7 @@ def test_undoes_all_where_the_play_gives_up(step: str, ranks: int, quiesce: Fake
 
 def test_a_disk_that_changed_while_other_hosts_were_waited_for_is_refused() -> None:
     one = member('web', 'vda:qemu vdb:qemu')
-    one.domain.read().disks[1].source = SimpleNamespace(key='/i/other')
+    t.cast(t.Any, one.domain.read().disks[1]).source = SimpleNamespace(key='/i/other')
     with pytest.raises(DiskSnapError, match=r'disk vdb.*/i/other'):
         run([one], FakeQuiesce(), REQUIRED, fleet(FakeBarrier()))
     assert not any(line.startswith(('freeze', 'commit')) for line in LOG)

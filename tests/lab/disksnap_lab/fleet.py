@@ -96,6 +96,7 @@ class Fleet:
                 self._record()
                 self.paths.network.make()
             make_key(self.paths.key)
+            self._write_hosts()
             self.write_inventory()
             for host in self.hosts:
                 if not host.daemon.running():
@@ -110,6 +111,11 @@ class Fleet:
         if subnet is None:
             subnet = choose_subnet(self.name, {other['subnet'] for other in others if other})
         self.paths.write_record(max(self._wanted, known.get('hosts', 0)), subnet)
+
+    def _write_hosts(self) -> None:
+        """Names and addresses, so that no host needs a name server. Written in place: hosts that run see it, too."""
+        lines = [f'{host.address} {host.paths.hostname} {host.name}\n' for host in self.hosts]
+        self.paths.hosts.write_text(''.join(['127.0.0.1 localhost\n', *lines]), encoding='ascii')
 
     def down(self, keep: bool = False) -> None:
         """End all that the fleet started; with keep its files stay, and up() brings the same hosts back."""

@@ -76,7 +76,7 @@ def _status(name: str) -> None:
     print(f'{name}: {len(found.hosts)} hosts, {found.paths.inventory}')
     for host in found.hosts:
         pid = host.daemon.libvirtd_pid() if host.daemon.running() else None
-        network = host.address if host.connected else f'{host.address} (not reachable)'
+        network = host.address if host.connected() else f'{host.address} (not reachable)'
         print(f' {host.name}: libvirtd {pid or "not running"}, {network}, {host.uri}')
         if pid is not None:
             show_guests(host)

@@ -59,13 +59,6 @@ def _passwd(home: Path) -> str:
     return ''.join([f'root:x:0:0:root:{home}:/bin/bash\n', *others])
 
 
-def _hosts(fleet: FleetPaths) -> str:
-    """Names and addresses of all hosts, so that nobody needs a name server."""
-    known = [HostPaths(fleet, number) for number in range(1, fleet.recorded()['hosts'] + 1)]
-    lines = [f'{fleet.network.address(host.number)} {host.hostname} {host.name}\n' for host in known]
-    return ''.join(['127.0.0.1 localhost\n', *lines])
-
-
 class FleetDaemon(Daemon):
     """A lab's libvirtd, in a network namespace besides the others, and with sshd."""
 
@@ -91,7 +84,6 @@ class FleetDaemon(Daemon):
         (paths.run / 'sshd').mkdir()
         if not (paths.own_etc / 'machine-id').exists():
             (paths.own_etc / 'machine-id').write_text(f'{uuid.uuid4().hex}\n', encoding='ascii')
-        (paths.own_etc / 'hosts').write_text(_hosts(paths.fleet), encoding='ascii')
         (paths.own_etc / 'passwd').write_text(_passwd(paths.home), encoding='utf-8')
         (paths.own_etc / 'shadow').write_text(_SHADOW, encoding='ascii')
         paths.boot_id.write_text(f'{uuid.uuid4()}\n', encoding='ascii')

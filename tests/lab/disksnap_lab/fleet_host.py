@@ -109,7 +109,6 @@ class FleetHost(Lab):
         """Undo cut_network(). A connection from before goes on, if neither end has given it up."""
         self._fleet.network.mend(self.number)
 
-    @property
     def connected(self) -> bool:
         """Whether it is on the network."""
         network = self._fleet.network

@@ -26,6 +26,7 @@ class FleetPaths:
         self.name = name
         self.base = root() / 'fleets' / name
         self.key = self.base / 'key'  # root's login on all hosts
+        self.hosts = self.base / 'hosts'  # /etc/hosts inside
         self.inventory = self.base / 'inventory.json'
         self.record = self.base / 'fleet.json'
         self.lock = self.base.with_name(f'{name}.lock')
@@ -66,9 +67,8 @@ class HostPaths(LabPaths):
         name = f'hv{number}'
         super().__init__(name, fleet.base / name)
         self.fleet = fleet
-        self.number = number
         self.lock = fleet.base.with_name(f'{fleet.name}.{name}.lock')  # beside what down() deletes
-        self.own_etc = self.base / 'own-etc'  # files in /etc inside: hosts, machine-id, passwd, shadow
+        self.own_etc = self.base / 'own-etc'  # files in /etc inside: machine-id, passwd, shadow
         self.boot_id = self.base / 'boot-id'  # /proc/sys/kernel/random/boot_id inside
         self.home = self.base / 'home'  # of root
         self.host_key = self.base / 'host-key'

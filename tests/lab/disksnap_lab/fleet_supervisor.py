@@ -26,7 +26,7 @@ def take_identity(paths: HostPaths) -> None:
     """Look like a machine of its own that has just booted."""
     run(['mount', '-t', 'sysfs', 'sysfs', '/sys'])  # shows the network devices of the namespace it is mounted in
     run(['mount', '--bind', paths.boot_id, '/proc/sys/kernel/random/boot_id'])
-    for source in paths.own_etc.iterdir():
+    for source in [paths.fleet.hosts, *paths.own_etc.iterdir()]:
         if Path('/etc', source.name).exists():
             run(['mount', '--bind', source, Path('/etc', source.name)])
 

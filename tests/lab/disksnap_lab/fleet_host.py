@@ -87,7 +87,8 @@ class FleetHost(Lab):
         """Lose power: everything on it ends at once, guests included, and whoever talks to it hears nothing more."""
         assert_root()
         self.daemon.init_pid()  # says so when there is nothing to crash
-        self.cut_network()  # else the kernel would close its connections in good order
+        if self.connected():
+            self.cut_network()  # else the kernel would close its connections in good order
         super().crash()
         self._fleet.network.detach(self.number)
 

@@ -71,6 +71,17 @@ def test_ansible_reaches_all_hosts(fleet: Fleet, tmp_path: Path) -> None:
     assert {host: result['ping'] for host, result in results.items()} == {'hv1': 'pong', 'hv2': 'pong'}
 
 
+def test_ansible_tells_hosts_apart(fleet: Fleet, tmp_path: Path) -> None:
+    results = ansible(fleet.paths.inventory, tmp_path, 'setup', '--args', 'gather_subset=!all,min,network')
+    facts = {host: result['ansible_facts'] for host, result in results.items()}
+    assert len({of_host['ansible_machine_id'] for of_host in facts.values()}) == 2
+    for host in fleet.hosts:
+        of_host = facts[host.name]
+        assert of_host['ansible_hostname'] == host.name
+        assert of_host['ansible_fqdn'] == host.paths.hostname
+        assert of_host['ansible_all_ipv4_addresses'] == [host.address]
+
+
 def test_each_host_has_its_own_guests(fleet: Fleet, guests: dict[str, Guest]) -> None:
     for host in fleet.hosts:
         guest = guests[host.name]

@@ -25,10 +25,12 @@ from disksnap_lab.supervisor import Child, daemons, enter, supervise
 def take_identity(paths: HostPaths) -> None:
     """Look like a machine of its own that has just booted."""
     run(['mount', '-t', 'sysfs', 'sysfs', '/sys'])  # shows the network devices of the namespace it is mounted in
-    run(['mount', '--bind', paths.boot_id, '/proc/sys/kernel/random/boot_id'])
-    for source in [paths.fleet.hosts, *paths.own_etc.iterdir()]:
-        if Path('/etc', source.name).exists():
-            run(['mount', '--bind', source, Path('/etc', source.name)])
+    inside = {Path('/etc', source.name): source for source in [paths.fleet.hosts, *paths.own_etc.iterdir()]}
+    inside[Path('/var/lib/dbus/machine-id')] = paths.own_etc / 'machine-id'  # where Ansible looks first
+    inside[Path('/proc/sys/kernel/random/boot_id')] = paths.boot_id
+    for target, source in inside.items():
+        if target.exists():
+            run(['mount', '--bind', source, target])
 
 
 def main() -> None:

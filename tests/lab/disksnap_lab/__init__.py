@@ -9,6 +9,8 @@ from __future__ import annotations
 from .acks import Ack, Gap
 from .copy_check import Report, check_copy
 from .errors import LabError
+from .fleet import Fleet
+from .fleet_host import FleetHost
 from .guest import Guest
 from .lab import Lab, names
 from .spec import DeviceSpec, DiskSpec, GuestSpec
@@ -18,6 +20,8 @@ __all__ = [
     'Ack',
     'DeviceSpec',
     'DiskSpec',
+    'Fleet',
+    'FleetHost',
     'Gap',
     'Guest',
     'GuestSpec',

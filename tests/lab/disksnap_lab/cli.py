@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""lab up|status|down|run|hypervisor."""
+"""lab up|status|down|run|hypervisor|fleet."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import time
 
 import libvirt
 
-from . import agent, hypervisor_cli
+from . import fleet_cli, hypervisor_cli
 from .commands import require
 from .daemon import assert_root
 from .errors import LabError
-from .guest import Guest
 from .lab import Lab, names
+from .listing import show_guests
 from .spec import DeviceSpec, DiskSpec, GuestSpec
 
 
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument('--name', help='name of the lab (default: all)')
     run.add_argument('argv', nargs='+', metavar='COMMAND', help='put -- before it')
     hypervisor_cli.add_parser(actions)
+    fleet_cli.add_parser(actions)
     return parser
 
 
@@ -67,24 +68,11 @@ def _up(lab: Lab, guests: int) -> None:
         print(f'{guests} guests with agents after {time.monotonic() - started:.1f} s')
 
 
-def _agent_state(guest: Guest, state: str) -> str:
-    if state != 'running' or guest.agent in ('none', 'silent'):
-        return guest.agent if state == 'running' else '-'
-    return 'up' if agent.answers(guest.domain) else 'not yet'
-
-
 def _status(lab: Lab) -> None:
     pid = lab.daemon.libvirtd_pid() if lab.daemon.running() else None
     print(f'{lab.name}: libvirtd {pid or "not running"}, {lab.uri}')
-    if pid is None:
-        return
-    for guest in lab.guests():
-        state = guest.state
-        acked = ' '.join(f'{target}={seq}' for target, seq in guest.acked().items())
-        print(f'  {guest.name:<20} {state:<9} agent {_agent_state(guest, state):<8} acknowledged {acked or "-"}')
-    strangers = {d.name() for d in lab.connection.listAllDomains()} - {guest.name for guest in lab.guests()}
-    for name in sorted(strangers):
-        print(f'  {name:<20} not made by the lab')
+    if pid is not None:
+        show_guests(lab)
 
 
 def _run(lab: Lab, argv: list[str], inside: bool) -> None:
@@ -104,6 +92,8 @@ def _act(options: argparse.Namespace) -> None:
     assert_root()
     if options.action == 'hypervisor':
         hypervisor_cli.act(options)
+    elif options.action == 'fleet':
+        fleet_cli.act(options)
     elif options.action == 'up':
         _up(Lab(options.name), options.guests)
     elif options.action == 'run':

@@ -19,7 +19,7 @@ from typing import Any
 from . import mounts, processes
 from .commands import require, run
 from .errors import LabError
-from .paths import LabPaths
+from .paths import LabPaths, root
 
 # stdio_handler: virtlogd would rotate the files that guests write to. The rest: QEMU as plain root without
 # cgroups, mount namespace or extended attributes, which a namespace of ours can't always have.
@@ -46,6 +46,9 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 
 class Daemon:
     """libvirtd in its own namespaces."""
+
+    namespaces: tuple[str, ...] = ('mount', 'pid', 'ipc', 'uts')
+    supervisor = 'supervisor.py'
 
     def __init__(self, paths: LabPaths) -> None:
         self.paths = paths
@@ -90,9 +93,9 @@ class Daemon:
         """Make directories, mounts and namespaces, and wait until libvirtd listens."""
         self._prepare()
         token = uuid.uuid4().hex
-        supervisor = Path(__file__).with_name('supervisor.py')
-        namespaces = ['--mount', '--pid', '--ipc', '--uts', '--fork', '--propagation', 'slave']
-        argv = [require('setsid'), '--fork', require('unshare'), *namespaces, '/usr/bin/python3', '-B', str(supervisor)]
+        supervisor = Path(__file__).with_name(self.supervisor)
+        unshare = [require('unshare'), *self._namespace_options(), '--fork', '--propagation', 'slave']
+        argv = [require('setsid'), '--fork', *unshare, '/usr/bin/python3', '-B', str(supervisor)]
         argv += [self.paths.name, str(self.paths.base), token]
         log = self.paths.base / 'supervisor.log'
         with open(log, 'wb') as out:
@@ -114,6 +117,9 @@ class Daemon:
             if time.monotonic() > deadline:
                 raise LabError(f'Failed to start libvirtd in {timeout:g} s: see {log} and {self.paths.log}')
             time.sleep(0.02)
+
+    def _namespace_options(self) -> list[str]:
+        return [f'--{namespace}' for namespace in self.namespaces]
 
     def _prepare(self) -> None:
         base = self.paths.base
@@ -153,7 +159,7 @@ class Daemon:
 
     def enter_argv(self, *argv: str) -> list[str]:
         """A command line that runs another one inside the lab's namespaces."""
-        return ['nsenter', '--target', str(self.init_pid()), '--mount', '--pid', '--ipc', '--uts', '--', *argv]
+        return ['nsenter', '--target', str(self.init_pid()), *self._namespace_options(), '--', *argv]
 
     def run_inside(self, *argv: str, timeout: float = 30) -> str:
         """Run a program inside; what it leaves running ends with the lab."""
@@ -186,6 +192,7 @@ def _environment() -> dict[str, str]:
         'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
         'HOME': '/root',
         'LC_ALL': 'C.UTF-8',
+        'DISKSNAP_LAB_ROOT': str(root()),
     }
 
 

@@ -34,10 +34,14 @@ sys.stdout.buffer.write(struct.pack('<QI', place, 0))
 
 
 class Connection:
-    """Root's login on one port of this machine; its socket lies in the directory."""
+    """Root's login on one port of an address, by default this machine's; its socket lies in the directory."""
 
-    def __init__(self, directory: Path, port: int, key: Path) -> None:
+    def __init__(
+        self, directory: Path, port: int, key: Path, address: str = '127.0.0.1', more_options: Sequence[str] = ()
+    ) -> None:
         self._control = directory / 'ssh'
+        self._more_options = more_options
+        self.address = address
         self.port = port
         self.key = key
 
@@ -53,13 +57,14 @@ class Connection:
             'ControlMaster=auto',
             'ControlPersist=300',
             f'ControlPath={self._control}',
+            *self._more_options,
         ]
         return [word for value in values for word in ('-o', value)]
 
     def argv(self, command: Sequence[str | Path]) -> list[str]:
         """The ssh command line that runs a program there."""
         login = ['-F', 'none', '-p', str(self.port), '-i', str(self.key), '-o', 'BatchMode=yes', *self.options]
-        return [require('ssh'), *login, 'root@127.0.0.1', shlex.join(str(word) for word in command)]
+        return [require('ssh'), *login, f'root@{self.address}', shlex.join(str(word) for word in command)]
 
     def run(
         self,
@@ -100,7 +105,16 @@ class Connection:
 
     def close(self) -> None:
         """End the connection that stays, where there is one; the next program makes a new one."""
-        argv = [require('ssh'), '-F', 'none', '-O', 'exit', '-o', f'ControlPath={self._control}', 'root@127.0.0.1']
+        argv = [
+            require('ssh'),
+            '-F',
+            'none',
+            '-O',
+            'exit',
+            '-o',
+            f'ControlPath={self._control}',
+            f'root@{self.address}',
+        ]
         subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
 
     def put(self, local: Path, remote: str, timeout: float = 300) -> None:

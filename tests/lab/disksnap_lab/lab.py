@@ -48,10 +48,10 @@ def _require_memory(mib: int, what: str) -> None:
 class Lab:
     """One lab by its name. Making the object does nothing yet: up() does, or an earlier process did."""
 
-    def __init__(self, name: str = 'lab') -> None:
+    def __init__(self, name: str = 'lab', daemon: Daemon | None = None) -> None:
         self.name = name
-        self.paths = LabPaths(name)
-        self.daemon = Daemon(self.paths)
+        self.daemon = daemon or Daemon(LabPaths(name))
+        self.paths = self.daemon.paths
         self._connection: libvirt.virConnect | None = None
         self._image: GuestImage | None = None
 

@@ -40,11 +40,11 @@ def make_root() -> Path:
 class LabPaths:
     """The directories of one lab; the same path means the same file inside and outside of its namespaces."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, base: Path | None = None) -> None:
         if not _NAME.fullmatch(name):
             raise LabError(f'Lab name {name!r} is not one to 24 lower-case letters, digits or hyphens')
         self.name = name
-        self.base = root() / 'labs' / name
+        self.base = base or root() / 'labs' / name
         self.etc = self.base / 'etc'  # /etc/libvirt inside
         self.lib = self.base / 'lib'  # /var/lib/libvirt inside
         self.log = self.base / 'log'  # /var/log/libvirt inside
@@ -57,7 +57,7 @@ class LabPaths:
         self.state = self.base / 'state.json'
         self.socket = self.run / 'libvirt' / 'libvirt-sock'
         self.hold = self.run / 'hold-libvirtd'
-        self.lock = root() / 'labs' / f'{name}.lock'
+        self.lock = self.base.with_name(f'{name}.lock')
 
     @property
     def uri(self) -> str:

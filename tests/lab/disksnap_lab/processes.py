@@ -83,3 +83,17 @@ def kill_namespace(recorded: dict[str, Any], timeout: float = 20) -> None:
         if time.monotonic() > deadline:
             raise LabError(f'Failed to end the lab: processes still there {timeout:g} s after SIGKILL')
         time.sleep(0.02)
+
+
+def with_arguments(script: str, *arguments: str) -> list[int]:
+    """Living processes that run a script of this file name, with these arguments among others."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            words = Path(f'/proc/{entry}/cmdline').read_bytes().decode('utf-8', 'replace').split('\0')
+        except OSError:
+            continue  # ended meanwhile
+        runs = any(os.path.basename(word) == script for word in words)
+        if runs and set(arguments) <= set(words) and start_time(int(entry)) is not None:
+            found.append(int(entry))
+    return found

@@ -24,7 +24,7 @@ if __name__ == '__main__':
 
 from disksnap_lab import mounts, processes
 from disksnap_lab.commands import find, require, run
-from disksnap_lab.paths import LabPaths
+from disksnap_lab.paths import LabPaths, root
 
 RESTART_PAUSE = 0.1
 
@@ -61,13 +61,13 @@ class Child:
         self._next_start = time.monotonic() + RESTART_PAUSE
 
 
-def enter(paths: LabPaths, token: str) -> None:
+def enter(paths: LabPaths, token: str, hostname: str) -> None:
     """Write down who we are, then make the machine look as if it had nothing but this lab."""
     # /proc is still the outer one here, so this is our number outside, which down needs.
     state = dict(processes.identity(int(os.readlink('/proc/self'))), token=token)
-    for point in mounts.below(paths.base.parent):
+    for point in mounts.below(root()):
         if point != paths.base and paths.base not in point.parents:
-            run(['umount', '-l', point], accept=(0, 1, 32))  # other labs' mounts: do not keep them alive
+            run(['umount', '-l', point], accept=(0, 1, 32))  # mounts of other labs and fleets: do not keep them alive
     run(['mount', '-t', 'proc', 'proc', '/proc'])
     inside = {
         paths.etc: '/etc/libvirt',
@@ -79,20 +79,24 @@ def enter(paths: LabPaths, token: str) -> None:
     for source, target in inside.items():
         os.makedirs(target, exist_ok=True)
         run(['mount', '--bind', source, target])
-    # The dot keeps libvirt from asking name servers for the rest of the name.
-    socket.sethostname(f'{paths.name}.disksnap-lab')
+    socket.sethostname(hostname)
     unfinished = paths.state.with_suffix('.new')
     unfinished.write_text(json.dumps(state), encoding='utf-8')
     unfinished.rename(paths.state)
 
 
-def supervise(paths: LabPaths) -> None:
-    """Keep the daemons running and reap everybody's orphans, for ever."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+def daemons(paths: LabPaths) -> list[Child]:
+    """libvirt's, in the order of their start."""
     children = [Child([require('libvirtd')], paths.log / 'libvirtd.out', hold=paths.hold)]
     virtlogd = find('virtlogd')
     if virtlogd:
         children.insert(0, Child([virtlogd], paths.log / 'virtlogd.out'))
+    return children
+
+
+def supervise(children: list[Child]) -> None:
+    """Keep the daemons running and reap everybody's orphans, for ever."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     while True:
         for child in children:
             child.keep_running()
@@ -112,10 +116,10 @@ def supervise(paths: LabPaths) -> None:
 def main() -> None:
     """Never returns: when PID 1 ends, so does all in its namespace."""
     name, base, token = sys.argv[1:]
-    os.environ['DISKSNAP_LAB_ROOT'] = str(Path(base).parent.parent)
-    paths = LabPaths(name)
-    enter(paths, token)
-    supervise(paths)
+    paths = LabPaths(name, Path(base))
+    # The dot keeps libvirt from asking name servers for the rest of the name.
+    enter(paths, token, hostname=f'{name}.disksnap-lab')
+    supervise(daemons(paths))
 
 
 if __name__ == '__main__':

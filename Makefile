@@ -5,7 +5,7 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit live hypervisor integration test demo bench clean
+.PHONY: help setup lint sanity unit live fleet hypervisor integration test demo bench clean
 
 help: ## what there is (this list)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ sanity: setup ## ansible-test sanity, without an ignore file
 live: setup ## tests on real guests
 	@tests/run live
 
+fleet: setup ## tests by ssh on several hypervisors at once
+	@tests/run fleet
+
 hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppArmor
 	@tests/run hypervisor
 
@@ -35,7 +38,7 @@ integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
 test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live hypervisor integration
+	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live fleet hypervisor integration
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

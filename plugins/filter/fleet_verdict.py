@@ -75,7 +75,9 @@ _value:
       elements: str
 """
 
-PREPARED, COMMITTED, PRESENT = 'prepared', 'committed', 'present'
+PREPARED = 'prepared'
+COMMITTED = 'committed'
+PRESENT = 'present'
 
 
 def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -16,7 +16,7 @@ version_added: 0.1.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
-  - Leaves out guests, and gives each of the others its disks and its rank. The role
+  - Leaves out guests, and gives each of the others its disks. The role
     P(disksnap.libvirt.fleet_snapshot#role) uses it.
 options:
   _input:
@@ -33,25 +33,17 @@ options:
     description: For guests of which not all disks are meant, the disks, keyed by the guest's name.
     type: dict
     default: {}
-  order:
-    description:
-      - Patterns of names, in the order in which the guests are to be frozen. A guest has the rank of the first pattern
-        that it matches; one that matches none has the first rank.
-      - Without it, the result has no ranks.
-    type: list
-    elements: str
-    default: []
 """
 
 EXAMPLES = r"""
-- name: Two guests, the database after the application
+- name: All but those for trying things out
   ansible.builtin.debug:
-    msg: "{{ ['db1', 'app1'] | disksnap.libvirt.fleet_domains(order=['app*', 'db*']) }}"
+    msg: "{{ ['db1', 'scratch-1'] | disksnap.libvirt.fleet_domains(exclude=['scratch-*']) }}"
 """
 
 RETURN = r"""
 _value:
-  description: An entry a guest, with its name, its disks where they are not all, and its rank.
+  description: An entry a guest, with its name, and its disks where they are not all.
   type: list
   elements: dict
 """
@@ -61,17 +53,10 @@ def fleet_domains(
     names: t.Iterable[str],
     exclude: t.Sequence[str] = (),
     disks: dict[str, t.Any] | None = None,
-    order: t.Sequence[str] = (),
 ) -> list[dict[str, t.Any]]:
     """Entries of ``domains``, in the order of the names."""
     chosen = [name for name in dict.fromkeys(names) if name and not _matches(name, exclude)]
-    entries = []
-    for name in chosen:
-        entry: dict[str, t.Any] = {'name': name, 'disks': (disks or {}).get(name)}
-        if order:
-            entry['rank'] = next((rank for rank, one in enumerate(order) if _matches(name, [one])), 0)
-        entries.append(entry)
-    return entries
+    return [{'name': name, 'disks': (disks or {}).get(name)} for name in chosen]
 
 
 def _matches(name: str, patterns: t.Iterable[str]) -> bool:

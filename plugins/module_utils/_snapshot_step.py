@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import typing as t
+from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -20,10 +22,14 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._take import Take
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Prepare, finish or abandon, as the task says."""
     params, check = module.params, module.check_mode
-    wanted, options = requests(params), TakeOptions.of(params)
-    _check_numbers(params, wanted)
+    wanted, options = ranked(requests(params), params['order']), TakeOptions.of(params)
+    for option in ('patience', 'timeout'):
+        if params[option] <= 0:
+            raise DiskSnapError('Failed to read the options', why=f'{option} is {params[option]:g} and must be above 0')
     if params['step'] == 'prepare' and not check:
-        part = _part.Part(params['uri'], tuple(wanted), options, params['group'], params['ranks'], params['patience'])
+        part = _part.Part(
+            params['uri'], tuple(wanted), options, params['group'], max(1, len(params['order'])), params['patience']
+        )
         return _part.prepare(part, timeout=params['timeout'])
     with open_host(params['uri']) as host:
         if params['step'] == 'prepare':
@@ -32,14 +38,13 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         return act(host, wanted, options.snapshot_name, params['group'], check=check)
 
 
-def _check_numbers(params: dict[str, t.Any], wanted: t.Sequence[Request]) -> None:
-    for option in ('ranks', 'patience', 'timeout'):
-        if params[option] <= 0:
-            raise DiskSnapError('Failed to read the options', why=f'{option} is {params[option]:g} and must be above 0')
-    for request in wanted:
-        if not 0 <= request.rank < params['ranks']:
-            raise DiskSnapError(
-                'Failed to read the options',
-                domain=request.name,
-                why=f'its rank is {request.rank} and must be below ranks, which is {params["ranks"]}',
-            )
+def ranked(wanted: t.Sequence[Request], order: t.Sequence[str]) -> list[Request]:
+    """Give each domain the rank of the first pattern that its name matches; one that matches none has the first."""
+    return [
+        replace(request, rank=next((rank for rank, one in enumerate(order) if _matches(request.name, one)), 0))
+        for request in wanted
+    ]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern.replace('[', '[[]'))  # a name may have brackets, which mean themselves

@@ -47,19 +47,15 @@ def _disks_spec() -> dict[str, t.Any]:
     }
 
 
-def common_spec(**of_each_domain: t.Any) -> dict[str, t.Any]:
-    """The argument spec of the options that every module has; merge the module's own into it.
-
-    Args:
-        of_each_domain: more that an entry of ``domains`` takes.
-    """
+def common_spec() -> dict[str, t.Any]:
+    """The argument spec of the options that every module has; merge the module's own into it."""
     return {
         'uri': {'type': 'str', 'default': 'qemu:///system'},
         'name': {'type': 'str', 'aliases': ['guest', 'domain']},
         'domains': {
             'type': 'list',
             'elements': 'dict',
-            'options': {'name': {'type': 'str', 'required': True}, 'disks': _disks_spec(), **of_each_domain},
+            'options': {'name': {'type': 'str', 'required': True}, 'disks': _disks_spec()},
         },
         'disks': _disks_spec(),
     }
@@ -122,10 +118,7 @@ def requests(params: dict[str, t.Any]) -> list[Request]:
         entries = params['domains']
     else:
         entries = [{'name': params['name'], 'disks': params.get('disks')}]
-    found = [
-        Request(entry['name'], None if entry.get('disks') is None else tuple(entry['disks']), entry.get('rank') or 0)
-        for entry in entries
-    ]
+    found = [Request(entry['name'], None if entry.get('disks') is None else tuple(entry['disks'])) for entry in entries]
     if not found:
         raise DiskSnapError(
             'Failed to read the options', why='domains is an empty list', hint='Name at least one domain.'

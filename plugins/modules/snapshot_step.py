@@ -15,7 +15,7 @@ description:
   - The role P(disksnap.libvirt.fleet_snapshot#role) with C(fleet_snapshot_consistency=fleet) is made of it; take the
     role. The module is for plays that must do more between the steps.
   - V(prepare) leaves a process on the host that has everything ready, overlays and connections included. It then
-    waits, without a guest standing still, for the words C(freeze), C(commit), with more than one of O(ranks) C(thaw),
+    waits, without a guest standing still, for the words C(freeze), C(commit), with several patterns in O(order) C(thaw),
     or C(abandon). RV(command) is the shell command that brings it a word.
   - The process goes by the play's word alone. Should that stay away for O(patience) seconds, or O(max_frozen) while
     guests stand still, or should the play hang up while a step runs, it thaws and undoes everything.
@@ -59,11 +59,14 @@ options:
       - What tells this snapshot from any other of its name; the same on all hosts.
     type: str
     required: true
-  ranks:
+  order:
     description:
-      - How many steps the freeze is made of, the same on all hosts. Guests of rank 0 are frozen first and thawed last.
-    type: int
-    default: 1
+      - Patterns of names, in the order in which the domains are to be frozen, the same on all hosts. Each pattern is a
+        step of its own; domains are thawed in the reverse order. V(*) stands for any characters and V(?) for any one.
+      - A domain goes with the first pattern that it matches; one that matches none goes with the first of all.
+    type: list
+    elements: str
+    default: []
   patience:
     description:
       - Seconds that the play may leave this host without a word while no guest stands still.
@@ -74,13 +77,6 @@ options:
       - Seconds for V(prepare).
     type: int
     default: 3600
-  domains:
-    suboptions:
-      rank:
-        description:
-          - In which of the O(ranks) the domain is frozen.
-        type: int
-        default: 0
 seealso:
   - module: disksnap.libvirt.disk_snapshot
 """
@@ -94,8 +90,7 @@ EXAMPLES = r"""
     domains:
       - name: app1
       - name: db1
-        rank: 1
-    ranks: 2
+    order: [app*, db*]
   register: prepared
 """
 
@@ -140,11 +135,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **common_spec(rank={'type': 'int', 'default': 0}),
+            **common_spec(),
             **snapshot_spec(),
             'step': {'type': 'str', 'choices': ['prepare', 'finish', 'abandon'], 'required': True},
             'group': {'type': 'str', 'required': True},
-            'ranks': {'type': 'int', 'default': 1},
+            'order': {'type': 'list', 'elements': 'str', 'default': []},
             'patience': {'type': 'float', 'default': 600},
             'timeout': {'type': 'int', 'default': 3600},
         },

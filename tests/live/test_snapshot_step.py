@@ -49,10 +49,8 @@ def pair(both: list[Guest], run_module: Runner) -> Iterator[list[Guest]]:
 
 
 def part(*guests: Guest, **options: Any) -> dict[str, Any]:
-    """The options of a task; a guest's rank is its place, as far as there are ranks."""
-    ranks = options.get('ranks', 1)
-    domains = [{'name': guest.name, 'rank': min(place, ranks - 1)} for place, guest in enumerate(guests)]
-    return {**GROUP, 'quiesce': 'required', 'domains': domains, **options}
+    """The options of a task."""
+    return {**GROUP, 'quiesce': 'required', 'domains': [{'name': guest.name} for guest in guests], **options}
 
 
 def prepare(run_module: Runner, *guests: Guest, **options: Any) -> str:
@@ -145,7 +143,7 @@ def test_check_mode_predicts_and_leaves_no_process(pair: list[Guest], lab: Lab, 
 
 def test_ranks(pair: list[Guest], run_module: Runner) -> None:
     app, db = pair
-    command = prepare(run_module, app, db, ranks=2)
+    command = prepare(run_module, app, db, order=['app', 'db'])
     assert say(command, 'freeze')['next'] == 'freeze'
     assert [frozen(guest) for guest in pair] == [True, False]
     assert say(command, 'freeze')['next'] == 'commit'
@@ -196,7 +194,7 @@ def test_a_play_that_dies_while_a_step_runs(pair: list[Guest], lab: Lab, run_mod
 @pytest.mark.parametrize('words', [[], ['freeze'], ['freeze', 'freeze'], ['freeze', 'freeze', 'commit']])
 def test_what_the_process_leaves_that_is_killed(words: list[str], pair: list[Guest], run_module: Runner) -> None:
     """Its watchdog thaws; the next run undoes the rest."""
-    command = prepare(run_module, *pair, ranks=2, max_frozen=60)
+    command = prepare(run_module, *pair, order=['app', 'db'], max_frozen=60)
     pid = process_of(pair[0])
     for word in words:
         assert say(command, word)['failed'] is False
@@ -243,9 +241,7 @@ def test_a_guest_that_cannot_be_frozen(pair: list[Guest], guest: Guests, lab: La
 def test_bad_input(pair: list[Guest], lab: Lab, run_module: Runner) -> None:
     with untouched(lab, *pair):
         cases: list[tuple[dict[str, Any], str]] = [
-            ({'domains': [{'name': 'app', 'rank': 1}]}, 'its rank is 1'),
             ({'patience': 0}, 'patience is 0'),
-            ({'ranks': 0}, 'ranks is 0'),
             ({'snapshot_name': '../s1'}, 'snapshot_name'),
             ({'domains': [{'name': 'nobody'}]}, 'nobody'),
         ]

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ansible_collections.disksnap.libvirt.plugins.filter.fleet_domains import fleet_domains
 
 
@@ -23,8 +21,3 @@ def test_each_has_its_own_disks() -> None:
         {'name': 'web1', 'disks': [{'target': 'vda'}]},
         {'name': 'web2', 'disks': None},
     ]
-
-
-@pytest.mark.parametrize(('name', 'rank'), [('app1', 0), ('db1', 1), ('app-db', 0), ('other', 0), ('cache', 2)])
-def test_the_first_pattern_that_matches_is_the_rank(name: str, rank: int) -> None:
-    assert fleet_domains([name], order=['app*', '*db*', 'cache'])[0]['rank'] == rank

@@ -15,8 +15,8 @@ description:
   - The role P(disksnap.libvirt.fleet_snapshot#role) with C(fleet_snapshot_consistency=fleet) is made of it; take the
     role. The module is for plays that must do more between the steps.
   - V(prepare) leaves a process on the host that has everything ready, overlays and connections included. It then
-    waits, without a guest standing still, for the words C(freeze), C(commit), with several patterns in O(order) C(thaw),
-    or C(abandon). RV(command) is the shell command that brings it a word.
+    waits, without a guest standing still, for the words C(freeze), C(commit), with several patterns in O(order)
+    C(thaw), or C(abandon). RV(command) is the shell command that brings it a word.
   - The process goes by the play's word alone. Should that stay away for O(patience) seconds, or O(max_frozen) while
     guests stand still, or should the play hang up while a step runs, it thaws and undoes everything.
   - After the last step the snapshot is C(committed). V(finish) says that all hosts have it, V(abandon) undoes it. Where

@@ -18,7 +18,10 @@ from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
 
 @pytest.fixture(scope='module')
 def guests(fleet: Fleet) -> list[Guest]:
-    """A guest on each host, with an agent."""
+    """A guest on each host, with an agent; what other tests have left there goes."""
+    for host in fleet.hosts:
+        for other in host.guests():
+            other.remove()
     made = [host.define(GuestSpec(f'{host.name}-app', writer_period_ms=50)) for host in fleet.hosts]
     for guest in made:
         guest.wait_agent()

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,10 +185,9 @@ def test_a_play_that_falls_silent(words: list[str], pair: list[Guest], lab: Lab,
 def test_a_play_that_dies_while_a_step_runs(pair: list[Guest], lab: Lab, run_module: Runner) -> None:
     with untouched(lab, *pair):
         command = prepare(run_module, *pair, max_frozen=120)
-        dying = subprocess.Popen(['sh', '-c', f'exec {command} freeze'], stdout=subprocess.DEVNULL)
-        until('a freeze', lambda: any(frozen(guest) for guest in pair) or dying.poll() is not None)
-        dying.kill()
-        dying.wait(30)
+        with socket.socket(socket.AF_UNIX) as hanging_up:
+            hanging_up.connect(command.split()[-1])
+            hanging_up.sendall(b'freeze\n')
         until('all undone', lambda: nothing_left(*pair) and not overlays(*pair), 60)
 
 

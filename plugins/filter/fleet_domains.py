@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import typing as t
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import matches
 
 DOCUMENTATION = r"""
 name: fleet_domains
@@ -55,13 +56,8 @@ def fleet_domains(
     disks: dict[str, t.Any] | None = None,
 ) -> list[dict[str, t.Any]]:
     """Entries of ``domains``, in the order of the names."""
-    chosen = [name for name in dict.fromkeys(names) if name and not _matches(name, exclude)]
+    chosen = [name for name in dict.fromkeys(names) if name and not any(matches(name, one) for one in exclude)]
     return [{'name': name, 'disks': (disks or {}).get(name)} for name in chosen]
-
-
-def _matches(name: str, patterns: t.Iterable[str]) -> bool:
-    # brackets mean themselves: a guest's name may have them
-    return any(fnmatch.fnmatchcase(name, pattern.replace('[', '[[]')) for pattern in patterns)
 
 
 class FilterModule:

@@ -25,13 +25,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import us
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import Forecast, forecast
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, QuiesceRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, Terms, side_by_side
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog, dismiss
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import find_disk
-
-LOCK_WAIT = 60.0
 
 
 @dataclass

@@ -21,6 +21,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 
 _RETRY_EVERY = 0.1
+# how long a task waits for another one that is at work on the same domain, in seconds
+LOCK_WAIT = 60.0
 
 
 def private_directory() -> str:

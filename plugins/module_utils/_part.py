@@ -25,8 +25,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._detached import 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, open_host, refuse_same
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
-from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import LOCK_WAIT, take_back
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import take_back
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import Fleet
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, confirm, take

@@ -17,12 +17,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libv
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, recover
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import undo
 
-# how long a task waits for another one that is at work on the same domain, in seconds
-LOCK_WAIT = 60.0
 _LOOK_EVERY = 0.5
 # seconds after which a run on another machine, of which nothing can be known, counts as dead
 FOREIGN_RUN_AGE = 900.0

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import typing as t
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _part
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import matches
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions
 
@@ -41,10 +41,6 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 def ranked(wanted: t.Sequence[Request], order: t.Sequence[str]) -> list[Request]:
     """Give each domain the rank of the first pattern that its name matches; one that matches none has the first."""
     return [
-        replace(request, rank=next((rank for rank, one in enumerate(order) if _matches(request.name, one)), 0))
+        replace(request, rank=next((rank for rank, one in enumerate(order) if matches(request.name, one)), 0))
         for request in wanted
     ]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern.replace('[', '[[]'))  # a name may have brackets, which mean themselves

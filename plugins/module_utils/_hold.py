@@ -23,7 +23,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._connection impor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import Forecast, forecast
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, QuiesceRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, Terms, side_by_side
@@ -56,12 +56,6 @@ class Held:
         return self.recognised or (self.guest.error is None and self.guest.frozen)
 
 
-def _look_up(host: Host, requests: t.Sequence[Request]) -> list[Domain]:
-    domains = [host.domain(request.name) for request in requests]
-    refuse_same(domains)
-    return domains
-
-
 def _open(domain: Domain) -> Held:
     return Held(domain, _journal.load(domain.handle), Guest(domain.handle, domain.name, domain.uuid))
 
@@ -92,7 +86,7 @@ def freeze(
     Raises:
         DiskSnapError: with ``required``, if one cannot be frozen; all are thawed then.
     """
-    domains = _look_up(host, requests)
+    domains = look_up(host, (request.name for request in requests))
     wanted = [_targets(domain, request, terms) for domain, request in zip(domains, requests)]
     if watchdog is None or check:
         held = _look(domains, wanted, terms)
@@ -299,7 +293,7 @@ def thaw(host: Host, requests: t.Sequence[Request], terms: Terms, *, check: bool
     Raises:
         DiskSnapError: if one does not thaw; the others are thawed all the same.
     """
-    held = [_open(domain) for domain in _look_up(host, requests)]
+    held = [_open(domain) for domain in look_up(host, (request.name for request in requests))]
     side_by_side(lambda one: _thaw_one(one, terms, check=check), held)
     failed = [one.error for one in held if one.error is not None]
     outcome = _outcome(held, changed=any(one.changed for one in held), quiesced=False)

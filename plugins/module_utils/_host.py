@@ -76,6 +76,17 @@ class Domain:
         return read_domain(_connection.xml_of(self.handle))
 
 
+def look_up(host: Host, names: t.Iterable[str]) -> list[Domain]:
+    """All domains that a task names, by name or UUID, in its order.
+
+    Raises:
+        DiskSnapError: if one is not there, or is named twice.
+    """
+    domains = [host.domain(name) for name in names]
+    refuse_same(domains)
+    return domains
+
+
 def refuse_same(domains: t.Sequence[Domain]) -> None:
     """Refuse a domain that is named twice, as by its name and by its UUID.
 

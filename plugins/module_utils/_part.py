@@ -23,7 +23,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import A
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._detached import fork_detached
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, open_host, refuse_same
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import (
+    Domain,
+    Host,
+    look_up,
+    open_host,
+    refuse_same,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import take_back
@@ -116,7 +122,7 @@ def _run(part: Part, barrier: Barrier) -> dict[str, t.Any]:
         there = taken(host, part.requests, part.options)
         if there is not None:
             return there
-        domains = _look_up(host, part.requests)
+        domains = look_up(host, (request.name for request in part.requests))
         fleet = Fleet(barrier, part.group, part.ranks, part.options.terms.max_frozen, part.patience)
         outcome = take(host, part.requests, part.options, watchdog, check=False, fleet=fleet)
         return {**outcome, **_state_of([_record(domain, name) for domain in domains])}
@@ -128,7 +134,7 @@ def taken(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> di
     Raises:
         DiskSnapError: if that is not the one that the task asks for.
     """
-    domains = _look_up(host, requests)
+    domains = look_up(host, (request.name for request in requests))
     found = [_journal.load(domain.handle).snapshots.get(options.snapshot_name) for domain in domains]
     records = [one for one in found if one is not None and one.state in (_journal.COMMITTED, _journal.PRESENT)]
     whole = len(records) == len(found) and len({record.group for record in records}) == 1
@@ -147,13 +153,12 @@ def predict(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> 
     outcome = take(host, requests, options, None, check=True)
     if outcome['changed']:
         return {**outcome, 'state': PREPARED}
-    return {**outcome, **_state_of([_record(domain, options.snapshot_name) for domain in _look_up(host, requests)])}
-
-
-def _look_up(host: Host, requests: t.Sequence[Request]) -> list[Domain]:
-    domains = [host.domain(request.name) for request in requests]
-    refuse_same(domains)
-    return domains
+    return {
+        **outcome,
+        **_state_of(
+            [_record(domain, options.snapshot_name) for domain in look_up(host, (request.name for request in requests))]
+        ),
+    }
 
 
 def _record(domain: Domain, name: str) -> SnapshotRecord:
@@ -198,7 +203,7 @@ def finish(
     Raises:
         DiskSnapError: if a domain does not have it, or has one of another group.
     """
-    domains = _look_up(host, requests)
+    domains = look_up(host, (request.name for request in requests))
     with locked(domains, wait=LOCK_WAIT):
         pairs = [(domain, _record(domain, snapshot_name)) for domain in domains]
         for domain, record in pairs:

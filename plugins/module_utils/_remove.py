@@ -15,7 +15,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeResult, MergeSpec
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
@@ -62,8 +62,7 @@ def remove(
         DiskSnapError: if a disk could not be merged in time; the others are merged all the same, and the next run of
             the task goes on with it.
     """
-    domains = [host.domain(request.name) for request in requests]
-    refuse_same(domains)
+    domains = look_up(host, (request.name for request in requests))
     if timeout <= 0:
         raise DiskSnapError('Failed to read the options', why=f'timeout is {timeout:g} and must be above 0')
     began = time.monotonic()

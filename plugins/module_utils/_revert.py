@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _restore, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import Restoration
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
@@ -34,8 +34,7 @@ def revert(
     Raises:
         DiskSnapError: nothing was changed; or a domain is on its way, and the next run of the task ends it.
     """
-    domains = [host.domain(request.name) for request in requests]
-    refuse_same(domains)
+    domains = look_up(host, (request.name for request in requests))
     if timeout <= 0:
         raise DiskSnapError('Failed to read the options', why=f'timeout is {timeout:g} and must be above 0')
     deadline = time.monotonic() + timeout

@@ -13,7 +13,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import forecast
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, refuse_same
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
@@ -91,8 +91,7 @@ def take(
     Raises:
         DiskSnapError: nothing was changed, or all was undone; or the sentence says what is left.
     """
-    domains = [host.domain(request.name) for request in requests]
-    refuse_same(domains)
+    domains = look_up(host, (request.name for request in requests))
     if check:
         journals = [_journal.load(domain.handle) for domain in domains]
         half = any(half_taken(journal) or half_reverted(journal) for journal in journals)

@@ -14,7 +14,7 @@ import time
 import libvirt
 
 from . import fleet_cli, hypervisor_cli
-from .commands import require
+from .commands import become, require
 from .daemon import assert_root
 from .errors import LabError
 from .lab import Lab, names
@@ -82,10 +82,7 @@ def _run(lab: Lab, argv: list[str], inside: bool) -> None:
         argv[0] = require(argv[0])
     else:
         lab.daemon.init_pid()  # says so when the lab is down
-    try:
-        os.execvp(argv[0], argv)
-    except OSError as error:
-        raise LabError(f'Failed to run {argv[0]}: {error.strerror}') from None
+    become(argv)
 
 
 def _act(options: argparse.Namespace) -> None:

@@ -95,3 +95,11 @@ def run(
         cause = (done.stderr.strip() or done.stdout.strip() or f'exit status {done.returncode}').splitlines()[-1]
         raise LabError(f'Failed to run {" ".join(full)}: {cause}')
     return done
+
+
+def become(argv: Sequence[str]) -> None:
+    """Be this program from now on, in the place of this process."""
+    try:
+        os.execvp(argv[0], list(argv))
+    except OSError as error:
+        raise LabError(f'Failed to run {argv[0]}: {error.strerror}') from None

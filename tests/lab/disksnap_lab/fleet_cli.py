@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from typing import Any
 
 from . import fleet
-from .errors import LabError
+from .commands import become
 from .fleet import Fleet
 from .fleet_host import FleetHost
 from .listing import show_guests
@@ -82,14 +81,6 @@ def _status(name: str) -> None:
             show_guests(host)
 
 
-def _run(host: FleetHost, argv: list[str]) -> None:
-    command = host.ssh.argv(argv)
-    try:
-        os.execv(command[0], command)
-    except OSError as error:
-        raise LabError(f'Failed to run {command[0]}: {error.strerror}') from None
-
-
 def act(options: argparse.Namespace) -> None:
     """Do what the command line says."""
     if options.fleet_action == 'up':
@@ -98,7 +89,7 @@ def act(options: argparse.Namespace) -> None:
         for name in [options.name] if options.name else fleet.names():
             _status(name)
     elif options.fleet_action == 'run':
-        _run(Fleet(options.name).host(options.host), options.argv)
+        become(Fleet(options.name).host(options.host).ssh.argv(options.argv))
     elif options.fleet_action == 'crash':
         Fleet(options.name).host(options.host).crash()
     elif options.fleet_action == 'start':

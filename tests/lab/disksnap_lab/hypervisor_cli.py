@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from typing import Any
 
 from . import hypervisor
-from .errors import LabError
+from .commands import become
 from .hypervisor import Hypervisor
 from .hypervisor_vm import running
 
@@ -53,14 +52,6 @@ def _status(name: str | None) -> None:
             print(f'  inner {found.guest("inner").state}, acknowledged {acked}')
 
 
-def _run(name: str, argv: list[str]) -> None:
-    command = Hypervisor(name).ssh.argv(argv)
-    try:
-        os.execv(command[0], command)
-    except OSError as error:
-        raise LabError(f'Failed to run {command[0]}: {error.strerror}') from None
-
-
 def act(options: argparse.Namespace) -> None:
     """Do what the command line says."""
     if options.hypervisor_action == 'up':
@@ -72,4 +63,4 @@ def act(options: argparse.Namespace) -> None:
     elif options.hypervisor_action == 'down':
         hypervisor.remove(options.name)
     else:
-        _run(options.name, options.argv)
+        become(Hypervisor(options.name).ssh.argv(options.argv))

@@ -38,6 +38,25 @@ options:
 
     SNAPSHOT = r"""
 options:
+  running:
+    description:
+      - All domains that run, handled as one group. Those that are paused or shut off are left out.
+      - Nothing is done where none runs.
+      - Mutually exclusive with O(name), O(domains) and O(disks).
+    type: dict
+    suboptions:
+      exclude:
+        description:
+          - Domains to leave out, by name. V(*) stands for any characters and V(?) for any one character.
+        type: list
+        elements: str
+        default: []
+      disks:
+        description:
+          - For domains of which not all disks are meant, the disks, as O(disks) takes them.
+          - A dictionary, keyed by the domain's name. Keys that are not among the domains do nothing.
+        type: dict
+        default: {}
   method:
     description:
       - How to snapshot the disks that name no method of their own.

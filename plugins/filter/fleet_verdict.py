@@ -24,7 +24,7 @@ options:
   _input:
     description:
       - The registered result of each host, keyed by the host's name; empty where a host has none. A host that skipped
-        the step has no guest to take.
+        the step, or answers V(nothing), has no guest to take.
     type: dict
     required: true
 """
@@ -66,6 +66,9 @@ _value:
       description: The hosts where it is V(present) or V(committed).
       type: list
       elements: str
+    answers:
+      description: What the hosts that have a guest to take say was changed, and on which domains, keyed by host.
+      type: dict
     warnings:
       description: What the hosts warn of, keyed by host.
       type: dict
@@ -78,6 +81,8 @@ _value:
 PREPARED = 'prepared'
 COMMITTED = 'committed'
 PRESENT = 'present'
+NOTHING = 'nothing'
+_KEPT = ('changed', 'domains')
 
 
 def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -88,7 +93,7 @@ def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:
         fault, answer = _judge(result)
         if fault is not None:
             faults.append(f'{host}: {fault}')
-        elif answer:
+        elif answer and answer.get('state') != NOTHING:
             answers[host] = answer
     states = {answer.get('state', PREPARED) for answer in answers.values()}
     # guests of one host that are of no common group are not of one instant with those of other hosts either
@@ -105,6 +110,9 @@ def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:
         'group': next(iter(known)) if len(known) == 1 else '',
         'interrupted': interrupted,
         'there': sorted(host for host, answer in answers.items() if answer.get('state') in groups),
+        'answers': {
+            host: {key: _plain(answer[key]) for key in _KEPT if key in answer} for host, answer in answers.items()
+        },
         'warnings': {host: answer['warnings'] for host, answer in answers.items() if answer.get('warnings')},
     }
     # hosts have said this, and guests through them: it is never a template
@@ -149,6 +157,15 @@ def _answer(result: t.Mapping[str, t.Any]) -> dict[str, t.Any] | None:
             if isinstance(found, dict) and 'failed' in found:
                 return found
     return None
+
+
+def _plain(value: t.Any) -> t.Any:
+    """The value in containers of Python's own: ansible-core has some that cannot be wrapped."""
+    if isinstance(value, t.Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value
 
 
 def _sentence(text: t.Any) -> str:

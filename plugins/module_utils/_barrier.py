@@ -28,7 +28,7 @@ import typing as t
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import private_directory
 
-FREEZE, COMMIT, THAW, ABANDON = 'freeze', 'commit', 'thaw', 'abandon'
+FREEZE, COMMIT, THAW, FINISH, ABANDON = 'freeze', 'commit', 'thaw', 'finish', 'abandon'
 # how long a word may take to arrive once somebody has connected, in seconds
 _WORD_WITHIN = 5.0
 _LONGEST = 65536
@@ -52,7 +52,11 @@ print(answer)
 
 
 class Abandoned(DiskSnapError):
-    """The snapshot is not to be: some other host failed, or nobody says what to do."""
+    """The snapshot is not to be: some other host failed, or the play that takes it is gone."""
+
+
+class Silence(Abandoned):
+    """Nobody says what to do."""
 
 
 class Barrier:
@@ -68,11 +72,21 @@ class Barrier:
         self._patience = patience
         self._listener: socket.socket | None = None
         self._path = ''
+        self._facts: dict[str, t.Any] = {}
+
+    @property
+    def listening(self) -> bool:
+        """Whether a word can be brought: from the first ``wait`` on."""
+        return self._listener is not None
 
     @property
     def command(self) -> str:
         """The shell command that brings a word: append the step to it. It prints the answer, a line of JSON."""
         return shlex.join([sys.executable, '-E', '-S', '-c', f'exec({_CLIENT!r})', self._path])
+
+    def tell(self, **facts: t.Any) -> None:
+        """Have the next answer bring these facts, too."""
+        self._facts.update(facts)
 
     def wait(self, step: str, *, until: float | None = None, **facts: t.Any) -> None:
         """Answer the last word with the facts, and wait for the word for ``step``.
@@ -81,12 +95,14 @@ class Barrier:
             until: when to stop waiting, by the monotonic clock; the patience applies where there is none.
 
         Raises:
-            Abandoned: if the word is another one, or none comes.
+            Abandoned: if the word is to give up, or who brought the last one did not stay for the answer.
+            Silence: if none comes.
         """
         if self._listener is None:
             self._open()
             facts['command'] = self.command
-        if not self._answer({'failed': False, 'next': step, **facts}):
+        told, self._facts = self._facts, {}
+        if not self._answer({'failed': False, 'next': step, **told, **facts}):
             raise Abandoned('Failed to go on with the snapshot', why='the play that takes it has hung up')
         deadline = time.monotonic() + self._patience if until is None else until
         word = self._hear(deadline)
@@ -94,9 +110,7 @@ class Barrier:
             self._answer({'failed': True, 'msg': f'Failed to {word}: the next step is {step}.'})
             word = self._hear(deadline)
         if word is None:
-            raise Abandoned(
-                'Failed to go on with the snapshot', why=f'the play that takes it did not say {step} in time'
-            )
+            raise Silence('Failed to go on with the snapshot', why=f'the play that takes it did not say {step} in time')
         if word == ABANDON:
             raise Abandoned('Failed to go on with the snapshot', why='the play that takes it has given it up')
 

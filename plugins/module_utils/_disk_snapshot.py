@@ -14,7 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._remove import remove
 from ansible_collections.disksnap.libvirt.plugins.module_utils._revert import revert
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import requests
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import selection
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions, take
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 
@@ -22,13 +22,16 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Take or remove a snapshot, or go back to it, as the task says."""
     params, check = module.params, module.check_mode
-    wanted = requests(params)
+    choose = selection(params)
     options = TakeOptions.of(params)
     with contextlib.ExitStack() as stack:
         watchdog = None
         if params['state'] == 'present' and not check:
             watchdog = stack.enter_context(contextlib.closing(Watchdog(params['uri'])))  # before the connection
         host = stack.enter_context(open_host(params['uri']))
+        wanted = choose(host)
+        if not wanted:
+            return {'changed': False, 'domains': []}
         if params['state'] == 'absent':
             return remove(host, wanted, options.snapshot_name, timeout=params['timeout'], check=check)
         if params['state'] == 'reverted':

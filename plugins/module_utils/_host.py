@@ -39,6 +39,14 @@ class Host:
         handle = _connection.look_up(self.connection, name)
         return Domain(self, handle, handle.name(), handle.UUIDString())
 
+    def running(self) -> list[str]:
+        """Names of all domains that run, in their order; those that are paused do not.
+
+        Raises:
+            DiskSnapError: if libvirt does not say.
+        """
+        return sorted(handle.name() for handle in _connection.running(self.connection))
+
 
 @contextlib.contextmanager
 def open_host(uri: str) -> t.Iterator[Host]:

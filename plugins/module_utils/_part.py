@@ -5,8 +5,9 @@
 """One host's part in a snapshot that spans hosts.
 
 ``prepare`` leaves a process on the host that has everything ready and goes through the steps as the play says
-(``_barrier.py``). What it leaves is ``committed``: taken here, but not yet said to be taken everywhere. ``finish`` says
-so; ``abandon`` undoes it. Should neither come, the next run on the domain undoes it, once its time is over.
+(``_barrier.py``). What it takes is ``committed``: taken here, but not yet said to be taken everywhere. ``finish`` says
+so, to the process or, where that is gone, by the module; ``abandon`` undoes it. Should neither come, the next run on
+the domain undoes it, once its time is over.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
-from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import Abandoned, Barrier
+from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import FINISH, Abandoned, Barrier, Silence
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._detached import fork_detached
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -39,6 +40,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._take import Take
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 
 PREPARED, ABSENT = 'prepared', 'absent'
+# no domain is selected here
+NOTHING = {'state': 'nothing', 'changed': False, 'names': [], 'domains': []}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Part:
     """What the task asks for: as a snapshot of one host, and what its fleet adds (see ``Fleet``)."""
 
     uri: str
-    requests: tuple[Request, ...]
+    select: t.Callable[[Host], list[Request]]
     options: TakeOptions
     group: str
     ranks: int
@@ -56,8 +59,8 @@ class Part:
 def prepare(part: Part, *, timeout: float) -> dict[str, t.Any]:
     """Have a process get everything ready for the freeze; what the module returns.
 
-    ``state`` of it is ``prepared``, or ``present`` or ``committed`` where the snapshot is there already; ``command``
-    is what brings the process the next word.
+    ``state`` of it is ``prepared``, or ``present`` or ``committed`` where the snapshot is there already, or ``nothing``
+    where no domain is selected; ``command`` is what brings the process the next word.
 
     Raises:
         DiskSnapError: nothing was changed, or all was undone.
@@ -117,15 +120,45 @@ def _serve(part: Part, channel: socket.socket) -> None:
 
 
 def _run(part: Part, barrier: Barrier) -> dict[str, t.Any]:
+    outcome = _take(part, barrier)
+    return _decide(part, barrier, outcome) if barrier.listening else outcome
+
+
+def _take(part: Part, barrier: Barrier) -> dict[str, t.Any]:
     name = part.options.snapshot_name
     with contextlib.closing(Watchdog(part.uri)) as watchdog, open_host(part.uri) as host:
-        there = taken(host, part.requests, part.options)
+        requests = part.select(host)
+        if not requests:
+            return dict(NOTHING)
+        there = taken(host, requests, part.options)
         if there is not None:
             return there
-        domains = look_up(host, (request.name for request in part.requests))
+        domains = look_up(host, (request.name for request in requests))
+        names = [domain.name for domain in domains]
+        barrier.tell(names=names)
         fleet = Fleet(barrier, part.group, part.ranks, part.options.terms.max_frozen, part.patience)
-        outcome = take(host, part.requests, part.options, watchdog, check=False, fleet=fleet)
-        return {**outcome, **_state_of([_record(domain, name) for domain in domains])}
+        outcome = take(host, requests, part.options, watchdog, check=False, fleet=fleet)
+        return {**outcome, 'names': names, **_state_of([_record(domain, name) for domain in domains])}
+
+
+def _decide(part: Part, barrier: Barrier, outcome: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Taken here, with all guests running on and no lock held: wait for the word that all hosts have it, or not.
+
+    Who does not stay for this answer cannot have told any host to finish. Silence says nothing: others may have.
+    """
+    try:
+        barrier.wait(FINISH, **outcome)
+    except Silence:
+        return outcome
+    except Abandoned as error:
+        return {**_settle(part, outcome, abandon), 'msg': str(error)}
+    return _settle(part, outcome, finish)
+
+
+def _settle(part: Part, outcome: dict[str, t.Any], act: t.Callable[..., dict[str, t.Any]]) -> dict[str, t.Any]:
+    requests = [Request(domain['name'], None) for domain in outcome['domains']]
+    with open_host(part.uri) as host:
+        return act(host, requests, part.options.snapshot_name, part.group, check=False)
 
 
 def taken(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> dict[str, t.Any] | None:
@@ -147,14 +180,18 @@ def taken(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> di
 
 def predict(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> dict[str, t.Any]:
     """What ``prepare`` would return, but for the command, and with the snapshot that would be taken."""
+    if not requests:
+        return dict(NOTHING)
     there = taken(host, requests, options)
     if there is not None:
         return there
     outcome = take(host, requests, options, None, check=True)
+    names = [domain['name'] for domain in outcome['domains']]
     if outcome['changed']:
-        return {**outcome, 'state': PREPARED}
+        return {**outcome, 'names': names, 'state': PREPARED}
     return {
         **outcome,
+        'names': names,
         **_state_of(
             [_record(domain, options.snapshot_name) for domain in look_up(host, (request.name for request in requests))]
         ),
@@ -186,6 +223,7 @@ def _state_of(records: t.Sequence[SnapshotRecord]) -> dict[str, t.Any]:
 def _as_it_is(pairs: t.Sequence[tuple[Domain, SnapshotRecord]], *, changed: bool) -> dict[str, t.Any]:
     return {
         'changed': changed,
+        'names': [domain.name for domain, _record in pairs],
         'domains': [_result.snapshot(domain, record) for domain, record in pairs],
         'warnings': [],
         **_state_of([record for _domain, record in pairs]),

@@ -13,29 +13,32 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _part
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._host import open_host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host, open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import matches
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, selection
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Prepare, finish or abandon, as the task says."""
     params, check = module.params, module.check_mode
-    wanted, options = ranked(requests(params), params['order']), TakeOptions.of(params)
+    choose, options = selection(params), TakeOptions.of(params)
     for option in ('patience', 'timeout'):
         if params[option] <= 0:
             raise DiskSnapError('Failed to read the options', why=f'{option} is {params[option]:g} and must be above 0')
+
+    def select(host: Host) -> list[Request]:
+        return ranked(choose(host), params['order'])
+
     if params['step'] == 'prepare' and not check:
-        part = _part.Part(
-            params['uri'], tuple(wanted), options, params['group'], max(1, len(params['order'])), params['patience']
-        )
+        ranks = max(1, len(params['order']))
+        part = _part.Part(params['uri'], select, options, params['group'], ranks, params['patience'])
         return _part.prepare(part, timeout=params['timeout'])
     with open_host(params['uri']) as host:
         if params['step'] == 'prepare':
-            return _part.predict(host, wanted, options)
+            return _part.predict(host, select(host), options)
         act = _part.finish if params['step'] == 'finish' else _part.abandon
-        return act(host, wanted, options.snapshot_name, params['group'], check=check)
+        return act(host, select(host), options.snapshot_name, params['group'], check=check)
 
 
 def ranked(wanted: t.Sequence[Request], order: t.Sequence[str]) -> list[Request]:

@@ -10,9 +10,12 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt, require
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import matches
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import TAKES
 
@@ -64,6 +67,13 @@ def common_spec() -> dict[str, t.Any]:
 def snapshot_spec() -> dict[str, t.Any]:
     """The argument spec of the options of a snapshot that is taken, those of its freeze included."""
     return {
+        'running': {
+            'type': 'dict',
+            'options': {
+                'exclude': {'type': 'list', 'elements': 'str', 'default': []},
+                'disks': {'type': 'dict', 'default': {}},
+            },
+        },
         **freeze_spec(quiesce=('required', 'preferred', 'none'), default='preferred'),
         'snapshot_name': {'type': 'str', 'required': True},
         'method': {'type': 'str', 'choices': ['auto', *METHODS], 'default': 'auto'},
@@ -106,6 +116,41 @@ COMMON_RULES: dict[str, t.Any] = {
     'mutually_exclusive': [('name', 'domains'), ('disks', 'domains')],
     'required_one_of': [('name', 'domains')],
 }
+
+
+SNAPSHOT_RULES: dict[str, t.Any] = {
+    'mutually_exclusive': [('name', 'domains', 'running'), ('disks', 'domains'), ('disks', 'running')],
+    'required_one_of': [('name', 'domains', 'running')],
+}
+
+
+def selection(params: dict[str, t.Any]) -> t.Callable[[Host], list[Request]]:
+    """The domains that a task names, or how to find those that it means, once there is a connection.
+
+    Raises:
+        DiskSnapError: as ``requests`` does.
+    """
+    running = params.get('running')
+    if running is None:
+        named = requests(params)
+        return lambda _host: named
+    disks = {name: _checked_disks(name, entries) for name, entries in running['disks'].items()}
+
+    def those_that_run(host: Host) -> list[Request]:
+        names = [name for name in host.running() if not any(matches(name, one) for one in running['exclude'])]
+        chosen = [{'name': name, 'disks': disks.get(name)} for name in names]
+        return requests({'domains': chosen}) if chosen else []
+
+    return those_that_run
+
+
+def _checked_disks(name: str, entries: t.Any) -> list[dict[str, t.Any]]:
+    """Entries of ``disks`` that stand where Ansible does not look into them, with what they leave out."""
+    checked = ArgumentSpecValidator({'disks': _disks_spec()}).validate({'disks': entries})
+    if checked.error_messages:
+        why = '; '.join(checked.error_messages)
+        raise DiskSnapError('Failed to read the options', domain=name, why=f'the disks in running: {why}')
+    return t.cast('list[dict[str, t.Any]]', checked.validated_parameters['disks'])
 
 
 def requests(params: dict[str, t.Any]) -> list[Request]:

@@ -270,7 +270,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._disk_snapshot import run
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
-    COMMON_RULES,
+    SNAPSHOT_RULES,
     common_spec,
     run_module,
     snapshot_spec,
@@ -288,7 +288,7 @@ def main() -> None:
             'timeout': {'type': 'int', 'default': 3600},
         },
         supports_check_mode=True,
-        **COMMON_RULES,
+        **SNAPSHOT_RULES,
     )
     run_module(module, run)
 

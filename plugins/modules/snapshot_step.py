@@ -16,11 +16,11 @@ description:
     role. The module is for plays that must do more between the steps.
   - V(prepare) leaves a process on the host that has everything ready, overlays and connections included. It then
     waits, without a guest standing still, for the words C(freeze), C(commit), with several patterns in O(order)
-    C(thaw), or C(abandon). RV(command) is the shell command that brings it a word.
+    C(thaw), and C(finish), or for C(abandon). RV(command) is the shell command that brings it a word.
   - The process goes by the play's word alone. Should that stay away for O(patience) seconds, or O(max_frozen) while
     guests stand still, or should the play hang up while a step runs, it thaws and undoes everything.
-  - After the last step the snapshot is C(committed). V(finish) says that all hosts have it, V(abandon) undoes it. Where
-    neither comes, the first run on the domain after O(patience) seconds undoes it.
+  - After the last step before C(finish) the snapshot is C(committed). C(finish) says that all hosts have it, C(abandon)
+    undoes it. Where neither comes, the first run on the domain after O(patience) seconds undoes it.
 extends_documentation_fragment:
   - disksnap.libvirt.attributes
   - disksnap.libvirt.attributes.action_group
@@ -41,7 +41,7 @@ options:
   step:
     description:
       - V(prepare) gets everything ready; what an interrupted run left on the domains is undone first.
-      - V(finish) notes that all hosts have taken the snapshot.
+      - V(finish) notes that all hosts have taken the snapshot, where there is no process to be told.
       - V(abandon) undoes what there is of it on this host.
     type: str
     choices:
@@ -100,6 +100,7 @@ state:
     - V(prepared) where a process waits for the next word.
     - V(committed) where the snapshot is taken, and not yet said to be taken everywhere.
     - V(present) where it is there, V(absent) where it is not.
+    - V(nothing) where no domain is selected.
   returned: success
   type: str
   sample: prepared
@@ -107,11 +108,16 @@ group:
   description: The group of the snapshot that is there.
   returned: when RV(state) is V(committed) or V(present)
   type: str
+names:
+  description: The domains that the snapshot is of, by name.
+  returned: when O(step) is V(prepare) or V(finish)
+  type: list
+  elements: str
 command:
   description:
     - The shell command that brings the process a word; append the word. It prints a line of JSON, in which C(failed)
       says whether the step went wrong and C(msg) why, and C(next) is the word that is waited for.
-    - The answer to the last step has the keys that this module returns.
+    - The answer to the last step before C(finish), and that to C(finish), have the keys that this module returns.
   returned: when RV(state) is V(prepared), and not in check mode
   type: str
 domains:
@@ -125,7 +131,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot_step import run
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
-    COMMON_RULES,
+    SNAPSHOT_RULES,
     common_spec,
     run_module,
     snapshot_spec,
@@ -144,7 +150,7 @@ def main() -> None:
             'timeout': {'type': 'int', 'default': 3600},
         },
         supports_check_mode=True,
-        **COMMON_RULES,
+        **SNAPSHOT_RULES,
     )
     run_module(module, run)
 

@@ -98,17 +98,18 @@ def test_step_by_step(pair: list[Guest], run_module: Runner) -> None:
     assert not any(frozen(guest) for guest in pair)
     assert [domain['consistency'] for domain in taken['domains']] == ['filesystem', 'filesystem']
     assert [len(chain(guest, 'vda')) for guest in pair] == [2, 2]
-    deaf = say(command, 'abandon')
-    assert deaf['failed'] is True
-    assert 'Failed to reach the process' in deaf['msg']
+    assert taken['next'] == 'finish'
 
     again = run_module('snapshot_step', part(*pair, step='prepare'))
     assert (again['changed'], again['state'], again['group']) == (False, 'committed', 'g1')
     foretold = run_module('snapshot_step', part(*pair, step='finish'), check=True)
-    finished = run_module('snapshot_step', part(*pair, step='finish'))
+    finished = say(command, 'finish')
     assert finished['changed'] is foretold['changed'] is True
-    assert finished['domains'] == taken['domains']
+    assert finished['domains'] == foretold['domains'] == taken['domains']
     assert finished['state'] == 'present'
+    deaf = say(command, 'abandon')
+    assert deaf['failed'] is True
+    assert 'Failed to reach the process' in deaf['msg']
     assert run_module('snapshot_step', part(*pair, step='finish'))['changed'] is False
     found = run_module('snapshot_step', part(*pair, step='prepare', group='g2'))
     assert (found['changed'], found['state'], found['group']) == (False, 'present', 'g1')
@@ -164,12 +165,8 @@ def test_abandoned(words: list[str], pair: list[Guest], lab: Lab, run_module: Ru
         command = prepare(run_module, *pair)
         for word in words:
             assert say(command, word)['failed'] is False
-        if words[-1:] == ['commit']:
-            gone = run_module('snapshot_step', part(*pair, step='abandon'))
-            assert (gone['changed'], gone['state']) == (True, 'absent')
-        else:
-            answer = say(command, 'abandon')
-            assert (answer['failed'], answer['state']) == (False, 'absent')
+        answer = say(command, 'abandon')
+        assert (answer['failed'], answer['state']) == (False, 'absent')
     assert run_module('snapshot_step', part(*pair, step='abandon'))['changed'] is False
 
 
@@ -204,6 +201,49 @@ def test_what_the_process_leaves_that_is_killed(words: list[str], pair: list[Gue
     assert sum('half taken' in warning for warning in result['warnings']) == 2
     assert nothing_left(*pair)
     assert not overlays(*pair)
+
+
+@pytest.mark.parametrize('step', ['finish', 'abandon'])
+def test_what_a_process_has_taken_that_is_gone(step: str, pair: list[Guest], run_module: Runner) -> None:
+    command = prepare(run_module, *pair)
+    pid = process_of(pair[0])
+    say(command, 'freeze')
+    taken = say(command, 'commit')
+    os.kill(pid, signal.SIGKILL)
+    assert say(command, step)['failed'] is True
+    settled = run_module('snapshot_step', part(*pair, step=step))
+    assert settled['changed'] is True
+    if step == 'finish':
+        assert (settled['state'], settled['domains']) == ('present', taken['domains'])
+    else:
+        assert settled['state'] == 'absent'
+        assert nothing_left(*pair)
+        assert not overlays(*pair)
+
+
+def test_a_play_that_dies_as_the_disks_are_taken(pair: list[Guest], lab: Lab, run_module: Runner) -> None:
+    """Who does not hear that they are taken cannot have told any host to finish."""
+    with untouched(lab, *pair):
+        command = prepare(run_module, *pair, max_frozen=120)
+        say(command, 'freeze')
+        with socket.socket(socket.AF_UNIX) as hanging_up:
+            hanging_up.connect(command.split()[-1])
+            hanging_up.sendall(b'commit\n')
+        until('all undone', lambda: nothing_left(*pair) and not overlays(*pair), 60)
+
+
+def test_all_that_run(pair: list[Guest], run_module: Runner) -> None:
+    app, db = pair
+    app.domain.suspend()
+    try:
+        wanted = {key: value for key, value in part(db).items() if key != 'domains'}
+        foretold = run_module('snapshot_step', {**wanted, 'running': {}, 'step': 'prepare'}, check=True)
+        assert foretold['names'] == [db.name]
+        answer = run_module('snapshot_step', {**wanted, 'running': {'exclude': ['d?']}, 'step': 'prepare'})
+        assert (answer['state'], answer['changed'], answer['names']) == ('nothing', False, [])
+        assert 'command' not in answer
+    finally:
+        app.domain.resume()
 
 
 def test_what_is_undecided_waits_for_the_word_and_is_undone_when_none_comes(

@@ -22,7 +22,7 @@ class Watch:
 
     def __init__(self, files: dict[str, Path]) -> None:
         self._files = files
-        self._longest = dict.fromkeys(files, 0.0)
+        self._longest = dict.fromkeys(files, (0.0, 0.0))
         self._grown: dict[str, float] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name='lab-watch', daemon=True)
@@ -41,7 +41,9 @@ class Watch:
             self._note(target, now)
 
     def _note(self, target: str, now: float) -> None:
-        self._longest[target] = max(self._longest[target], now - self._grown[target])
+        start, end = self._longest[target]
+        if now - self._grown[target] > end - start:
+            self._longest[target] = self._grown[target], now
 
     def _follow(self) -> None:
         sizes = {target: path.stat().st_size for target, path in self._files.items()}
@@ -54,9 +56,13 @@ class Watch:
                     self._note(target, now)
                     self._grown[target] = now
 
+    def longest(self) -> dict[str, tuple[float, float]]:
+        """Target -> beginning and end of the longest time without an acknowledgement, by the monotonic clock."""
+        return dict(self._longest)
+
     def gaps_ms(self) -> dict[str, float]:
         """Target -> the longest time without an acknowledgement; after the context has ended."""
-        return {target: seconds * 1000 for target, seconds in self._longest.items()}
+        return {target: (end - start) * 1000 for target, (start, end) in self._longest.items()}
 
     @property
     def longest_gap_ms(self) -> float:

@@ -28,6 +28,7 @@ def there(state: str, group: str = 'g1') -> dict[str, Any]:
 
 READY = {'failed': False, 'changed': True, 'state': 'prepared', 'command': 'x'}
 SKIPPED = {'skipped': True, 'changed': False}
+EMPTY = {'failed': False, 'changed': False, 'state': 'nothing', 'domains': []}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ SKIPPED = {'skipped': True, 'changed': False}
         ([READY, READY], 'prepared'),
         ([READY, SKIPPED], 'prepared'),
         ([SKIPPED, SKIPPED], 'nothing'),
+        ([EMPTY, SKIPPED], 'nothing'),
+        ([READY, EMPTY], 'prepared'),
         ([word(next='commit'), word(next='commit')], 'prepared'),
         ([word(state='committed', group='g1'), word(state='committed', group='g1')], 'committed'),
         ([there('present'), there('present')], 'present'),
@@ -55,6 +58,17 @@ def test_what_is_to_be_made_of_it(results: list[dict[str, Any]], state: str) -> 
     verdict = fleet_verdict({f'hv{number}': one for number, one in enumerate(results)})
     assert verdict['go'] is True
     assert verdict['state'] == state
+
+
+def test_what_each_host_has_done() -> None:
+    domains = [{'name': 'db1', 'disks': [{'target': 'vda'}]}]
+    of_module = {**there('present'), 'domains': domains, 'invocation': {}}
+    of_process = word(state='present', group='g1', changed=True, domains=domains)
+    verdict = fleet_verdict({'a': of_module, 'b': of_process, 'c': EMPTY, 'd': SKIPPED})
+    assert verdict['answers'] == {
+        'a': {'changed': False, 'domains': domains},
+        'b': {'changed': True, 'domains': domains},
+    }
 
 
 def test_the_group_is_there_if_it_is_one() -> None:

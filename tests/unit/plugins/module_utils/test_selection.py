@@ -18,7 +18,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import B
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import choose, method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import plan, refuse_collisions, select
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests, terms
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests, selection, terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO, Method
 
@@ -237,3 +237,39 @@ def test_local_is_only_this_host(uri: str, local: bool) -> None:
 )
 def test_a_password_is_not_shown(uri: str, shown: str) -> None:
     assert redacted(uri) == shown
+
+
+def all_that_run(*names: str, **running: t.Any) -> list[Request]:
+    """What a task with the option running is about, where these domains run."""
+    params = {'running': {'exclude': [], 'disks': {}, **running}}
+    return selection(params)(t.cast(t.Any, SimpleNamespace(running=lambda: list(names))))
+
+
+def test_all_that_run_but_those_left_out() -> None:
+    assert all_that_run('app1', 'db1', 'x[1]', exclude=['app*', 'x[1]']) == [Request('db1', None)]
+    assert all_that_run('app1', exclude=['*']) == []
+    assert all_that_run() == []
+
+
+def test_some_disks_of_one_that_runs() -> None:
+    [app, db] = all_that_run('app1', 'db1', disks={'db1': [{'target': 'vda', 'method': 'lvm'}], 'gone': []})
+    assert app.disks is None
+    [disk] = db.disks or ()
+    assert (disk['target'], disk['method'], disk['size']) == ('vda', 'lvm', None)
+
+
+@pytest.mark.parametrize(
+    ('disks', 'why'),
+    [
+        ([{'method': 'lvm'}], 'target'),
+        ([{'target': 'vda', 'methode': 'lvm'}], 'methode'),
+        ([{'target': 'vda', 'method': 'zfs'}], 'zfs'),
+        ('vda', 'dictionary requested'),
+        ([], 'empty list'),
+        ([{'target': 'vda'}, {'target': 'vda'}], 'more than once'),
+    ],
+)
+def test_disks_of_one_that_runs_that_are_none(disks: t.Any, why: str) -> None:
+    with pytest.raises(DiskSnapError, match=why) as caught:
+        all_that_run('db1', disks={'db1': disks})
+    assert 'db1' in str(caught.value)

@@ -9,7 +9,7 @@ import pathlib
 import typing as t
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -82,7 +82,6 @@ def test_order_and_white_space_do_not_matter() -> None:
     assert from_xml(text) == Method('lvm', device='/d/a', size='2G')
 
 
-@settings(deadline=None)
 @given(entries)
 def test_options_to_xml_and_back(entry: dict[str, t.Any]) -> None:
     try:
@@ -102,7 +101,6 @@ def test_most_of_the_strategy_is_accepted() -> None:
         assert from_xml(to_xml(method)) == method
 
 
-@settings(deadline=None)
 @given(st.text(), st.sampled_from(['', "<diskSnapshot method='qemu'>", "<diskSnapshot method='lvm'><size unit='G'>"]))
 def test_garbage_is_never_another_error(text: str, before: str) -> None:
     for document in (text, before + text, before + text + '</diskSnapshot>', before + text + '</size></diskSnapshot>'):
@@ -134,7 +132,6 @@ trees = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(trees)
 def test_what_is_read_fits_the_schema_and_says_the_same(tree: etree._Element) -> None:
     try:

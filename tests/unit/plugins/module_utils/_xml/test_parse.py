@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -79,7 +79,6 @@ def test_not_xml(text: str | bytes) -> None:
         parse(text, 'it')
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.binary(), st.text(alphabet='<>!-?DOCTYPE[]&;\'"/= a')))
 def test_garbage_is_never_another_error(text: str | bytes) -> None:
     with contextlib.suppress(DiskSnapError):
@@ -101,7 +100,6 @@ def test_to_text_keeps_mixed_content_and_used_namespaces() -> None:
 XML_TEXT = st.text(st.characters(blacklist_categories=['Cs', 'Cc'], blacklist_characters='\ufffe\uffff'))
 
 
-@settings(deadline=None)
 @given(XML_TEXT, XML_TEXT)
 def test_child_and_back(value: str, text: str) -> None:
     root = etree.Element('r')
@@ -112,7 +110,6 @@ def test_child_and_back(value: str, text: str) -> None:
     assert to_text(again) == to_text(root)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_child_refuses_what_xml_cannot_hold(text: str) -> None:
     root = etree.Element('r')

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -42,7 +42,6 @@ disks_of = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(plain, st.none() | plain, st.lists(disks_of, min_size=1, max_size=4), st.lists(targets, max_size=4))
 def test_valid_for_libvirt(name: str, description: str | None, disks: list[ExternalDisk], omit: list[str]) -> None:
     try:

@@ -9,7 +9,7 @@ import functools
 import typing as t
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -151,7 +151,6 @@ file_names = st.text(st.characters(blacklist_categories=['Cs', 'Cc'], blacklist_
 ids = st.none() | st.integers(0, 2**32 - 2)
 
 
-@settings(deadline=None)
 @given(
     file_names.filter(lambda name: name.strip() not in ('', '.', '..')),
     st.integers(0, 2**63 - 1),
@@ -201,7 +200,6 @@ def test_overlay_is_valid_for_libvirt_and_read_back(
     )
 
 
-@settings(deadline=None)
 @given(file_names, file_names.map(lambda name: '/' + name))
 def test_directory_pool_is_valid_for_libvirt_and_read_back(name: str, path: str) -> None:
     text = directory_pool(name, path)
@@ -285,7 +283,6 @@ def test_not_a_pool(text: str) -> None:
         read_pool(text)
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(0, len(OVERLAY)), st.integers(0, len(OVERLAY)))
 def test_garbage_is_never_another_error(text: str, start: int, end: int) -> None:
     for document in (text, OVERLAY[:start] + text + OVERLAY[end:], LOGICAL_POOL[:start] + text + LOGICAL_POOL[end:]):

@@ -1,0 +1,12 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How hypothesis runs its examples: as slowly as a machine that is shared lets it."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile('shared-machine', deadline=None)
+settings.load_profile('shared-machine')

@@ -8,6 +8,8 @@ The process that takes one host's part asks here before each step, and goes on o
 given the word for it, which it does when all hosts have come to that step. Silence, or a coordinator that hangs up
 while it waits for an answer, counts as an order to undo.
 
+A play that is run again takes over from one that died: ``retire`` tells the process of the first to undo.
+
 The word comes through a socket in the file system, a line of JSON each way, so that any program of the host can bring
 it: ``command`` is one that needs nothing but this machine's Python.
 """
@@ -15,6 +17,7 @@ it: ``command`` is one that needs nothing but this machine's Python.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import secrets
@@ -31,6 +34,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import priv
 FREEZE, COMMIT, THAW, FINISH, ABANDON = 'freeze', 'commit', 'thaw', 'finish', 'abandon'
 # how long a word may take to arrive once somebody has connected, in seconds
 _WORD_WITHIN = 5.0
+_RETIRE = 'retire'
 _LONGEST = 65536
 # Its arguments are the socket and the word. An answer may take as long as undoing does, or the check of large copies.
 _CLIENT = """
@@ -65,14 +69,17 @@ class Barrier:
     Args:
         asker: connection of the task that began it, which hears when all is prepared.
         patience: seconds to wait for the next word while no guest stands still.
+        snapshot_name: of the snapshot; a play that takes one of the same name may be this one, run again.
     """
 
-    def __init__(self, asker: socket.socket, patience: float) -> None:
+    def __init__(self, asker: socket.socket, patience: float, snapshot_name: str) -> None:
         self._asker: socket.socket | None = asker
         self._patience = patience
         self._listener: socket.socket | None = None
         self._path = ''
+        self._name = snapshot_name
         self._facts: dict[str, t.Any] = {}
+        self._uuids: frozenset[str] = frozenset()
 
     @property
     def listening(self) -> bool:
@@ -87,6 +94,10 @@ class Barrier:
     def tell(self, **facts: t.Any) -> None:
         """Have the next answer bring these facts, too."""
         self._facts.update(facts)
+
+    def claim(self, uuids: t.Iterable[str]) -> None:
+        """Let ``retire`` know the domains that are worked on. None, and it does nothing."""
+        self._uuids = frozenset(uuids)
 
     def wait(self, step: str, *, until: float | None = None, **facts: t.Any) -> None:
         """Answer the last word with the facts, and wait for the word for ``step``.
@@ -123,7 +134,7 @@ class Barrier:
                 os.unlink(self._path)
 
     def _open(self) -> None:
-        self._path = os.path.join(private_directory(), f'part-{secrets.token_hex(8)}')
+        self._path = os.path.join(private_directory(), f'part-{self._name}-{secrets.token_hex(8)}')
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self._path)
         self._listener.listen(4)
@@ -154,8 +165,37 @@ class Barrier:
                     if not more:
                         break
                     data += more
-            if b'\n' in data:
-                self._asker = asker
-                return data.partition(b'\n')[0].decode('utf-8', 'replace')
-            asker.close()
+            word, ended, _rest = data.partition(b'\n')
+            if not ended:
+                asker.close()
+                continue
+            self._asker = asker
+            if not word.startswith(_RETIRE.encode()):
+                return word.decode('utf-8', 'replace')
+            if self._uuids.intersection(word.decode('utf-8', 'replace').split()):
+                return ABANDON
+            self._answer({'failed': False})
         return None
+
+
+def retire(snapshot_name: str, uuids: t.Iterable[str], *, timeout: float) -> None:
+    """Have processes that wait here with any of these domains for a snapshot of this name undo it; wait until they have.
+
+    The play that they wait for is dead, as it is run again. Where it is not, it hears that its part was undone.
+
+    Args:
+        timeout: seconds for each; one that takes longer keeps its locks, which the caller will see.
+    """
+    word = ' '.join([_RETIRE, *uuids]).encode() + b'\n'
+    for path in glob.glob(os.path.join(private_directory(), f'part-{glob.escape(snapshot_name)}-' + '?' * 16)):
+        try:
+            with socket.socket(socket.AF_UNIX) as channel:
+                channel.settimeout(timeout)
+                channel.connect(path)
+                channel.sendall(word)
+                channel.recv(_LONGEST)
+        except ConnectionRefusedError:  # its process was killed
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        except OSError:
+            continue

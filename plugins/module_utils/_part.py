@@ -20,7 +20,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
-from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import FINISH, Abandoned, Barrier, Silence
+from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import FINISH, Abandoned, Barrier, Silence, retire
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._detached import fork_detached
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -106,7 +106,7 @@ def _read(channel: socket.socket, timeout: float) -> dict[str, t.Any]:
 
 
 def _serve(part: Part, channel: socket.socket) -> None:
-    barrier = Barrier(channel, part.patience)
+    barrier = Barrier(channel, part.patience, part.options.snapshot_name)
     try:
         barrier.end(failed=False, **_run(part, barrier))
     except Abandoned as error:
@@ -130,12 +130,15 @@ def _take(part: Part, barrier: Barrier) -> dict[str, t.Any]:
         requests = part.select(host)
         if not requests:
             return dict(NOTHING)
+        domains = look_up(host, (request.name for request in requests))
+        uuids = [domain.uuid for domain in domains]
+        retire(name, uuids, timeout=LOCK_WAIT)
         there = taken(host, requests, part.options)
         if there is not None:
             return there
-        domains = look_up(host, (request.name for request in requests))
         names = [domain.name for domain in domains]
         barrier.tell(names=names)
+        barrier.claim(uuids)
         fleet = Fleet(barrier, part.group, part.ranks, part.options.terms.max_frozen, part.patience)
         outcome = take(host, requests, part.options, watchdog, check=False, fleet=fleet)
         return {**outcome, 'names': names, **_state_of([_record(domain, name) for domain in domains])}
@@ -146,6 +149,7 @@ def _decide(part: Part, barrier: Barrier, outcome: dict[str, t.Any]) -> dict[str
 
     Who does not stay for this answer cannot have told any host to finish. Silence says nothing: others may have.
     """
+    barrier.claim([])  # the play, run again, finishes what is taken everywhere
     try:
         barrier.wait(FINISH, **outcome)
     except Silence:

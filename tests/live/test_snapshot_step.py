@@ -179,6 +179,25 @@ def test_a_play_that_falls_silent(words: list[str], pair: list[Guest], lab: Lab,
         until('all undone', lambda: nothing_left(*pair) and not overlays(*pair), 60)
 
 
+@pytest.mark.parametrize('words', [[], ['freeze']])
+def test_a_play_that_died_and_is_run_again(words: list[str], pair: list[Guest], run_module: Runner) -> None:
+    app, db = pair
+    beside = prepare(run_module, db)
+    first = prepare(run_module, app, max_frozen=120)
+    for word in words:
+        say(first, word)
+    second = prepare(run_module, app, group='g2')
+    assert not frozen(app)
+    assert 'Failed to reach the process' in say(first, 'commit')['msg']
+    say(second, 'freeze')
+    assert say(second, 'commit')['group'] == 'g2'
+    assert say(second, 'finish')['state'] == 'present'
+    # one of the same name with other guests, as of a host that stands twice in the inventory, goes on
+    assert say(beside, 'freeze')['failed'] is False
+    assert say(beside, 'abandon')['failed'] is False
+    assert len(overlays(*pair)) == 1
+
+
 def test_a_play_that_dies_while_a_step_runs(pair: list[Guest], lab: Lab, run_module: Runner) -> None:
     with untouched(lab, *pair):
         command = prepare(run_module, *pair, max_frozen=120)

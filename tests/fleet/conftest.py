@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The fleet that these tests stand on: two hosts, which each test leaves up and on the network."""
+"""The fleet that most of these tests stand on: two hosts, which each test leaves up and on the network."""
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -29,3 +30,18 @@ def fleet(fleet_name: str) -> Iterator[Fleet]:
     fleet.down()
     with fleet:
         yield fleet
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say what was measured: it stands at the end of the run."""
+    return functools.partial(record_property, 'measured')
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests told."""
+    told = [text for report in terminalreporter.getreports('passed') for _key, text in report.user_properties]
+    if told:
+        terminalreporter.section('measured')
+        for text in told:
+            terminalreporter.line(str(text))

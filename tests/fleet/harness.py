@@ -2,20 +2,24 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a module on hosts of a fleet as users do: ansible on this machine, and ssh."""
+"""Run a module or the role on hosts of a fleet as users do: ansible on this machine, and ssh."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from disksnap_lab import Fleet
+from disksnap_lab import Fleet, Guest
 
+CALLBACKS = Path(__file__).with_name('callback')
 COLLECTIONS = Path(__file__).resolve().parents[2] / '.build' / 'collections'
 
 _UNREACHABLE = re.compile(r'^(\S+) \| UNREACHABLE!', re.MULTILINE)
@@ -37,10 +41,67 @@ def _environment(scratch: Path) -> dict[str, str]:
     return {**os.environ, **ours, 'LC_ALL': 'C.UTF-8'}
 
 
-class Play:
-    """A run of the playbook snapshot over all hosts, with all guests at one instant; extra are more variables."""
+def until(what: str, ask: Callable[[], bool], timeout: float = 60) -> None:
+    """Ask until it is so."""
+    deadline = time.monotonic() + timeout
+    while not ask():
+        assert time.monotonic() < deadline, f'{what}: still not so after {timeout:g} s'
+        time.sleep(0.02)
 
-    def __init__(self, fleet: Fleet, scratch: Path, snapshot: str, **extra: Any) -> None:
+
+def frozen(guest: Guest) -> bool:
+    """Whether its agent says so."""
+    return bool(guest.agent_command('guest-fsfreeze-status') == 'frozen')
+
+
+def layers(guest: Guest) -> list[str]:
+    """Names of the images of its first disk."""
+    return sorted(path.name for path in guest.images.glob(f'{guest.name}-vda*'))
+
+
+class Gate:
+    """Where a play is held: before its first task of this name."""
+
+    def __init__(self, scratch: Path, task: str) -> None:
+        self._directory = scratch / f'gate-{task.replace(" ", "-")}'
+        self._directory.mkdir()
+        self.environment = {
+            'ANSIBLE_CALLBACK_PLUGINS': str(CALLBACKS),
+            'ANSIBLE_CALLBACKS_ENABLED': 'gate',
+            'GATE': str(self._directory),
+            'GATE_TASK': task,
+        }
+
+    def wait(self, play: Play, timeout: float = 180) -> None:
+        """Until the play has come to it."""
+        reached = self._directory / 'reached'
+        until('the play at its gate', lambda: reached.exists() or play.process.poll() is not None, timeout)
+        assert reached.exists(), play.wait() and play.said
+
+    def open(self) -> None:
+        """Let it go on."""
+        (self._directory / 'open').touch()
+
+
+class Play:
+    """A run of the playbook snapshot over all hosts, with all guests at one instant.
+
+    Args:
+        gate: where to hold it.
+        words: further ones on the command line.
+        extra: more variables.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        scratch: Path,
+        snapshot: str,
+        *,
+        gate: Gate | None = None,
+        words: tuple[str, ...] = (),
+        **extra: Any,
+    ) -> None:
         wanted = {
             'fleet_snapshot_name': snapshot,
             'fleet_snapshot_consistency': 'fleet',
@@ -50,12 +111,13 @@ class Play:
         program = str(Path(sys.executable).with_name('ansible-playbook'))
         inventory = fleet.write_inventory(scratch / 'hosts.json')
         self.process = subprocess.Popen(
-            [program, 'disksnap.libvirt.snapshot', '-i', str(inventory), '-e', json.dumps(wanted)],
-            env=_environment(scratch),
+            [program, 'disksnap.libvirt.snapshot', '-i', str(inventory), '-e', json.dumps(wanted), *words],
+            env={**_environment(scratch), **(gate.environment if gate else {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         self.said = ''
 
@@ -64,6 +126,11 @@ class Play:
         self.said = self.process.communicate(timeout=timeout)[0]
         stats = re.search(r'RUN: (\{.*\})$', self.said, re.MULTILINE)
         return dict(json.loads(stats[1])['fleet_snapshot']) if stats else {}
+
+    def kill(self) -> None:
+        """As the controller would die: the play, its forks and its connections at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate(timeout=60)
 
 
 def ansible(inventory: Path, scratch: Path, module: str, *words: str, timeout: float = 180) -> dict[str, Any]:

@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.tests.fleet.harness import Play
+from ansible_collections.disksnap.libvirt.tests.fleet.harness import Play, frozen, layers, until
 from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
 
 
@@ -27,22 +25,6 @@ def guests(fleet: Fleet) -> list[Guest]:
         guest.wait_agent()
         guest.wait_acked()
     return made
-
-
-def until(what: str, ask: Callable[[], bool], timeout: float = 60) -> None:
-    """Ask until it is so."""
-    deadline = time.monotonic() + timeout
-    while not ask():
-        assert time.monotonic() < deadline, f'{what}: still not so after {timeout:g} s'
-        time.sleep(0.02)
-
-
-def frozen(guest: Guest) -> bool:
-    return guest.agent_command('guest-fsfreeze-status') == 'frozen'
-
-
-def layers(guest: Guest) -> list[str]:
-    return sorted(path.name for path in guest.images.glob(f'{guest.name}-vda*'))
 
 
 def test_taken_on_all_hosts(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from ansible_collections.disksnap.libvirt.tests.hypervisor.harness import RemoteRunner
+from disksnap_lab import LabError
 from disksnap_lab.hypervisor import Hypervisor, HypervisorGuest
+from disksnap_lab.hypervisor_layout import guest_files
 
 
 class EmulatorBrokeDown(Exception):
@@ -49,6 +51,31 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """See _blame."""
     return (yield from _blame(item))
+
+
+# what tells most of why a test failed, on the hypervisor
+_WITNESSES = {
+    'the guest said': ['tail', '-n', '30', str(guest_files('inner').console)],
+    'libvirtd said': ['journalctl', '--no-pager', '-q', '-n', '30', '-u', 'libvirtd', '-u', 'virtlogd'],
+    'the kernel said': ['sh', '-c', 'dmesg | tail -n 30'],
+    'what runs': ['virsh', '-q', 'list', '--all'],
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where a test fails, add what the hypervisor and its guest have to say: the next test begins by forgetting it."""
+    report = yield
+    found = getattr(item, 'funcargs', {}).get('hypervisor')
+    if report.failed and isinstance(found, Hypervisor):
+        for title, argv in _WITNESSES.items():
+            try:
+                said = found.run(argv, timeout=60, check=False)
+            except LabError as error:
+                report.sections.append((title, f'not known: {error}'))
+                continue
+            report.sections.append((title, said.stdout + said.stderr))
+    return report
 
 
 @pytest.fixture(scope='session')

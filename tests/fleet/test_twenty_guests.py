@@ -1,0 +1,176 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Four hosts with five guests each: one instant of all, or nothing, whichever host or controller dies at which step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers, until
+from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
+from disksnap_lab.watch import Watch
+
+pytestmark = pytest.mark.timeout(1200)  # twenty guests boot and are merged in that
+
+HOSTS, GUESTS = 4, 5
+DOOMED = 'hv3'
+# before which task of the role, and whether the others have the snapshot for good by then
+STEPS = [('Get everything ready', False), ('Say freeze', False), ('Say commit', False), ('Say finish', True)]
+
+
+@pytest.fixture(scope='module')
+def four(fleet_name: str) -> Iterator[Fleet]:
+    """Four hosts."""
+    found = Fleet(f'{fleet_name}-four', hosts=HOSTS)
+    found.down()
+    with found:
+        yield found
+
+
+@pytest.fixture(scope='module')
+def guests(four: Fleet) -> dict[str, list[Guest]]:
+    """Host -> its guests, with agents. There are many for a small machine, so they write at leisure."""
+    made = {
+        host.name: [
+            host.define(GuestSpec(f'{host.name}-vm{number}', writer_period_ms=500)) for number in range(1, GUESTS + 1)
+        ]
+        for host in four.hosts
+    }
+    for guest in everyone(made):
+        guest.wait_agent(600)
+    return made
+
+
+def everyone(guests: dict[str, list[Guest]]) -> list[Guest]:
+    """The guests of all hosts."""
+    return [guest for of_host in guests.values() for guest in of_host]
+
+
+@pytest.fixture
+def clear(four: Fleet, guests: dict[str, list[Guest]], tmp_path: Path) -> Iterator[None]:
+    """No snapshot before or after."""
+    yield
+    for host in four.hosts:
+        if not host.daemon.running():
+            host.start()
+            start(guests[host.name])
+    play = Play(four, tmp_path, 'nightly', fleet_snapshot_state='absent')
+    play.wait(600)
+    assert play.process.returncode == 0, play.said
+    assert all(len(layers(guest)) == 1 for guest in everyone(guests))
+
+
+def start(guests: list[Guest]) -> None:
+    """Start guests whose host was down."""
+    for guest in guests:
+        guest.start()
+    for guest in guests:
+        guest.wait_agent(600)
+
+
+def take(four: Fleet, scratch: Path, **options: Any) -> Play:
+    """A play that may freeze for long: this machine is small, and a test looks around meanwhile."""
+    return Play(four, scratch, 'nightly', **{'fleet_snapshot_max_frozen': 120, **options})
+
+
+def whole(results: dict[str, Any], guests: dict[str, list[Guest]], acked: dict[str, int]) -> None:
+    """One snapshot of all guests, and each backup source is clean and has what was acknowledged before."""
+    domains = {domain['name']: domain for result in results.values() for domain in result['domains']}
+    assert sorted(domains) == sorted(guest.name for guest in everyone(guests))
+    assert {domain['snapshot_name'] for domain in domains.values()} == {'nightly'}
+    for name, domain in domains.items():
+        assert domain['consistency'] == 'filesystem', name
+        [disk] = domain['disks']
+        report = check_copy(Path(disk['backup_source']['path']), disk['backup_source']['format'], 'ext4')
+        assert report.clean, (name, report)
+        assert report.holds(acked[name]), (name, report, acked[name])
+
+
+def acknowledged(guests: dict[str, list[Guest]]) -> dict[str, int]:
+    """Guest -> its last acknowledged record."""
+    return {guest.name: guest.acked()['vda'] for guest in everyone(guests)}
+
+
+def standstills(watch: Watch) -> tuple[float, float, float, float]:
+    """Shortest and longest standstill, how long all stood still together, and from the first to the last; in ms."""
+    starts, ends = zip(*watch.longest().values())
+    lengths = [end - begin for begin, end in watch.longest().values()]
+    found = min(lengths), max(lengths), min(ends) - max(starts), max(ends) - min(starts)
+    return tuple(seconds * 1000 for seconds in found)  # type: ignore[return-value]
+
+
+@pytest.mark.usefixtures('clear')
+def test_one_instant(four: Fleet, guests: dict[str, list[Guest]], tmp_path: Path, tell: Callable[[str], None]) -> None:
+    acked = acknowledged(guests)
+    with Watch({guest.name: guest.acks_path('vda') for guest in everyone(guests)}) as watch:
+        play = take(four, tmp_path)
+        results = play.wait(600)
+        assert play.process.returncode == 0, play.said
+        for guest in everyone(guests):
+            guest.wait_acked(timeout=120)
+    whole(results, guests, acked)
+    shortest, longest, together, in_all = standstills(watch)
+    tell(
+        f'{HOSTS} hosts x {GUESTS} guests: no records for {shortest:.0f} to {longest:.0f} ms, of all together for '
+        f'{together:.0f} ms; from the first to the last {in_all:.0f} ms'
+    )
+    reported = [domain['freeze']['window_ms'] for result in results.values() for domain in result['domains']]
+    tell(f'windows as the modules report them: {min(reported):.0f} to {max(reported):.0f} ms')
+    assert together > 0
+
+
+@pytest.mark.usefixtures('clear')
+@pytest.mark.parametrize(('task', 'taken'), STEPS, ids=[task for task, _taken in STEPS])
+def test_a_host_dies(
+    task: str, taken: bool, four: Fleet, guests: dict[str, list[Guest]], tmp_path: Path, tell: Callable[[str], None]
+) -> None:
+    others = [guest for name in guests if name != DOOMED for guest in guests[name]]
+    before = acknowledged(guests)
+    gate = Gate(tmp_path, task)
+    play = take(four, tmp_path, gate=gate)
+    gate.wait(play)
+    four.host(DOOMED).crash()
+    gate.open()
+    results = play.wait(600)
+    assert play.process.returncode != 0
+    assert f'{DOOMED}: it cannot be reached' in play.said
+    assert all(results[name]['failed'] for name in guests if name != DOOMED)
+    assert not any(frozen(guest) for guest in others)
+    assert {len(layers(guest)) for guest in others} == {2 if taken else 1}
+    assert ('Run the play again, which finishes it' in play.said) is taken
+    for guest in others:
+        guest.wait_acked(timeout=120)
+
+    four.host(DOOMED).start()
+    start(guests[DOOMED])
+    acked = before if taken else acknowledged(guests)
+    play = take(four, tmp_path)
+    results = play.wait(600)
+    assert play.process.returncode == 0, play.said
+    whole(results, guests, acked)
+    tell(f'{DOOMED} died before "{task}": the others were {"kept" if taken else "undone"}, and the next run was whole')
+
+
+@pytest.mark.usefixtures('clear')
+@pytest.mark.parametrize(('task', 'taken'), STEPS[1:], ids=[task for task, _taken in STEPS[1:]])
+def test_the_controller_dies(
+    task: str, taken: bool, four: Fleet, guests: dict[str, list[Guest]], tmp_path: Path, tell: Callable[[str], None]
+) -> None:
+    before = acknowledged(guests)
+    gate = Gate(tmp_path, task)
+    play = take(four, tmp_path, gate=gate, fleet_snapshot_max_frozen=20)
+    gate.wait(play)
+    play.kill()
+    until('no guest is frozen', lambda: not any(frozen(guest) for guest in everyone(guests)), 120)
+    acked = before if taken else acknowledged(guests)
+    play = take(four, tmp_path)
+    results = play.wait(600)
+    assert play.process.returncode == 0, play.said
+    whole(results, guests, acked)
+    tell(f'the controller died before "{task}": nobody stayed frozen, and the next run was whole')

@@ -101,7 +101,7 @@ def test_awx_takes_the_question(path: Path, question: dict[str, Any]) -> None:
     assert isinstance(question['required'], bool)
     assert isinstance(question['default'], (str, *_tuple(TYPES[question['type']])))
     for key in ('min', 'max'):
-        assert type(question.get(key, 0)) is int
+        assert isinstance(question.get(key, 0), int)
     if question['type'] in ('multiplechoice', 'multiselect'):
         assert question['default'] in question['choices']
     assert not question['default'] or not isinstance(question['default'], str) or 'encrypted' not in question['default']

@@ -77,9 +77,16 @@ def match_cow(source: int, target: int) -> None:
 
 
 def mark(handle: int, owner: str) -> None:
-    """Write whose clone a file is into the file's attributes. Best effort: a mount may have none."""
-    with contextlib.suppress(OSError):
+    """Write whose clone a file is into the file's attributes, where the mount has some.
+
+    Raises:
+        OSError: if there is no room for it; a clone without a mark could not be told from a file of someone else's.
+    """
+    try:
         os.setxattr(handle, MARK, owner.encode())
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
 
 
 def marked(path: str) -> str | None:

@@ -108,17 +108,16 @@ def refuse_elsewhere(domain: Domain, disk: Disk, image: str, directory: str, wha
     Raises:
         DiskSnapError: if it is so.
     """
-    why = None
+    why, hint = None, 'Blocks are shared within one file system only: name another place with file.'
     if not os.path.isdir(directory):
         why = f'there is no directory {directory}'
     elif not _mounts.same_file_system(image, directory):
         why = f'{directory} ({_mounts.mount_of(directory).type}) is not on the file system of {image}'
     elif _mounts.mount_of(directory).read_only:
-        why = f'{directory} is on a file system that is mounted read-only'
+        why, hint = f'{directory} is on a file system that is mounted read-only', 'Mount it writable.'
     elif (available := _mounts.available(directory)) < _place.ROOM:
-        why = f'no space is left on {directory} ({available} bytes)'
+        why, hint = f'no space is left on {directory} ({available} bytes)', 'Make room there.'
     if why is not None:
-        hint = 'Blocks are shared within one file system only: name another place with file.'
         raise DiskSnapError(what, domain=domain.name, disk=disk.target, why=why, hint=hint)
 
 
@@ -286,6 +285,7 @@ def refuse_revert(domain: Domain, record: DiskRecord, why: str | None) -> None:
         raise DiskSnapError(_overlay.WHAT_REVERT, **wrong, why=f'the disk now uses {now}, not {image}')
     if _place.image_of(disk, domain) != image:
         raise _other_image(domain, disk, image)
+    refuse_elsewhere(domain, disk, record.backup_source.path or '', os.path.dirname(image), _overlay.WHAT_REVERT)
     users = _chain.Users(domain.host.connection, domain.host.pools)
     others = users.images_on(image) | (users.domains_on(image) - {domain.name})
     if others:

@@ -8,70 +8,28 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ansible_collections.disksnap.libvirt.tests.hypervisor.harness import RemoteRunner, check_remote
-from disksnap_lab import Report
+from ansible_collections.disksnap.libvirt.tests.hypervisor.lvm import (
+    FRESH,
+    Patient,
+    denials,
+    disks_of,
+    judge,
+    task,
+    volumes,
+)
 from disksnap_lab.hypervisor import Hypervisor, HypervisorGuest
 
 # each module call takes half a minute where all cores are busy
 pytestmark = pytest.mark.timeout(3600)
 
-# emulated in an emulated machine, one command of LVM takes seconds
-SLOW: dict[str, Any] = {'name': 'inner', 'max_frozen': 120, 'agent_timeout': 60}
-FRESH = {'classic', 'images', 'spare', 'thin', 'tpool', 'other'}
-
-
-class Patient:
-    """Runs modules with more time than the harness gives them."""
-
-    def __init__(self, runner: RemoteRunner) -> None:
-        self._runner = runner
-        self.start = runner.start
-
-    def __call__(self, name: str, args: dict[str, Any], **options: Any) -> dict[str, Any]:
-        return self._runner(name, args, timeout=900, **options)
-
-    def fails(self, name: str, args: dict[str, Any], **options: Any) -> dict[str, Any]:
-        return self._runner.fails(name, args, timeout=900, **options)
-
 
 @pytest.fixture(name='run_module')
 def patient_run_module(run_module: RemoteRunner) -> Patient:
     return Patient(run_module)
-
-
-def volumes(hv: Hypervisor, field: str = 'lv_attr') -> dict[str, str]:
-    """LV -> one of its fields."""
-    lines = hv.run(['lvs', '--noheadings', '--separator', ' ', '-o', f'lv_name,{field}']).stdout.splitlines()
-    pairs = [line.strip().partition(' ') for line in lines]
-    return {name: value.strip() for name, _space, value in pairs}
-
-
-def task(*disks: Any, **options: Any) -> dict[str, Any]:
-    """A task on the guest that runs."""
-    entries = [disk if isinstance(disk, dict) else {'target': disk} for disk in disks]
-    return {**SLOW, 'snapshot_name': 's1', 'disks': entries, **options}
-
-
-def disks_of(result: dict[str, Any]) -> dict[str, Any]:
-    """Target -> what the module returned of it."""
-    [domain] = result['domains']
-    return {disk['target']: disk for disk in domain['disks']}
-
-
-def denials(hv: Hypervisor) -> list[str]:
-    """What AppArmor has kept from happening."""
-    return [line for line in hv.run(['dmesg']).stdout.splitlines() if 'apparmor="DENIED"' in line]
-
-
-def judge(hv: Hypervisor, path: str, scratch: Path, acked: int) -> Report:
-    report = check_remote(hv, path, scratch)
-    assert report.clean, report.problem
-    assert report.holds(acked)
-    return report
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ class Barrier:
 
 
 def retire(snapshot_name: str, uuids: t.Iterable[str], *, timeout: float) -> None:
-    """Have processes that wait here with any of these domains for a snapshot of this name undo it; wait until they have.
+    """Have processes that wait here with one of these domains, for a snapshot of this name, undo it; wait for that.
 
     The play that they wait for is dead, as it is run again. Where it is not, it hears that its part was undone.
 

@@ -20,7 +20,13 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
-from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import FINISH, Abandoned, Barrier, Silence, retire
+from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import (
+    FINISH,
+    Abandoned,
+    Barrier,
+    Silence,
+    retire,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._detached import fork_detached
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError

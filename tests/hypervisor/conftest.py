@@ -4,13 +4,15 @@
 
 """One hypervisor for all tests, which each test finds as it was saved.
 
-Where the emulation under it broke down (``Machine.broke_down``), which has nothing to do with what is tested, the test
-is run again on a fresh one, twice at most, and the summary counts it as a rerun.
+Where the emulation under it broke down (``Machine.broke_down``, or a signal killed the agent in the guest), which has
+nothing to do with what is tested, the test is run again on a fresh one, twice at most, and the summary counts it as a
+rerun.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -20,9 +22,11 @@ from disksnap_lab import LabError
 from disksnap_lab.hypervisor import Hypervisor, HypervisorGuest
 from disksnap_lab.hypervisor_layout import guest_files
 
+SIGNALLED = 128  # a shell adds the number of the signal
+
 
 class EmulatorBrokeDown(Exception):
-    """The virtual machine is gone, and QEMU is to blame."""
+    """The virtual machine is gone, or a program of its guest, and QEMU is to blame."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,9 +40,18 @@ def _blame(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     except (Exception, pytest.fail.Exception) as error:
         found = getattr(item, 'funcargs', {}).get('hypervisor')
-        if found is not None and found.machine.broke_down:
+        if found is not None and (found.machine.broke_down or _agent_was_killed(found)):
             raise EmulatorBrokeDown(f'The emulation of hypervisor {found.name} broke down') from error
         raise
+
+
+def _agent_was_killed(hypervisor: Hypervisor) -> bool:
+    """Whether a signal ended the agent of the guest, which nothing but a fault of the emulation below it sends."""
+    try:
+        said = hypervisor.run(['cat', guest_files('inner').console], timeout=60).stdout
+    except LabError:
+        return False
+    return any(int(code) > SIGNALLED for code in re.findall(r'LAB agent-ended (\d+)', said))
 
 
 @pytest.hookimpl(wrapper=True)

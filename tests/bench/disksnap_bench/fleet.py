@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from disksnap_lab import Fleet, Guest, GuestSpec
-from disksnap_lab.watch import Watch
+from disksnap_lab.watch import Watch, together
 
 from .contenders import COLLECTIONS, VENV, merge_back
 
@@ -32,6 +32,7 @@ HERE = Path(__file__).resolve().parents[1]
 HOSTS, GUESTS = 4, 5
 ENTRIES = (10, 100)
 FORKS = 20
+PERIOD_MS = 500
 AIMS = {'host': 2.0, 'fleet': 4.0}
 WINDOW_AIM = 0.2
 PING, HOST, FLEET = 'ping', 'host', 'fleet'
@@ -109,7 +110,7 @@ def scene(say: Callable[[str], None]) -> Iterator[Scene]:
     with tempfile.TemporaryDirectory(prefix='disksnap-bench-') as scratch, Fleet('bench', hosts=HOSTS) as fleet:
         say(f'fleet: starting {HOSTS} hosts with {GUESTS} guests each')
         guests = [
-            host.define(GuestSpec(f'{host.name}-vm{number}', writer_period_ms=500))
+            host.define(GuestSpec(f'{host.name}-vm{number}', writer_period_ms=PERIOD_MS))
             for host in fleet.hosts
             for number in range(1, GUESTS + 1)
         ]
@@ -220,8 +221,12 @@ def _standstill(guests: Sequence[Guest], take: Callable[[], object]) -> float:
         take()
         for guest in guests:
             guest.wait_acked(timeout=120)
-    starts, ends = zip(*watch.longest().values())
-    return (max(ends) - min(starts)) * 1000
+    standstills = watch.standstills(1.4 * PERIOD_MS)
+    begin, end = together(standstills)
+    at_once = [gap for gaps in standstills.values() for gap in gaps if gap[0] <= begin and gap[1] >= end]
+    if len(at_once) < len(guests):  # as with the playbook of virsh, if a guest was thawed before another was frozen
+        at_once = [max(gaps, key=lambda gap: gap[1] - gap[0]) for gaps in standstills.values()]
+    return (max(gap[1] for gap in at_once) - min(gap[0] for gap in at_once)) * 1000
 
 
 def run_fleet(rounds: int, say: Callable[[str], None]) -> list[str]:

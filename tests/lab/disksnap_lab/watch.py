@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure by the host's clock how long a guest acknowledged nothing.
+"""Measure by the host's clock when guests acknowledged nothing.
 
 The guest's own clocks stand still while its CPUs are paused, so a pause does not show in its records.
 """
@@ -11,10 +11,23 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 POLL_S = 0.002
+
+
+def together(standstills: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[float, float]:
+    """Beginning and end of the longest time within a standstill of every target; twice the same where there is none."""
+    steps = [(at, change) for of_one in standstills.values() for gap in of_one for at, change in zip(gap, (1, -1))]
+    still, begun, longest = 0, 0.0, (0.0, 0.0)
+    for at, change in sorted(steps):
+        if still == len(standstills) and at - begun > longest[1] - longest[0]:
+            longest = begun, at
+        still += change
+        begun = at
+    return longest
 
 
 class Watch:
@@ -22,7 +35,7 @@ class Watch:
 
     def __init__(self, files: dict[str, Path]) -> None:
         self._files = files
-        self._longest = dict.fromkeys(files, (0.0, 0.0))
+        self._gaps: dict[str, list[tuple[float, float]]] = {target: [] for target in files}
         self._grown: dict[str, float] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name='lab-watch', daemon=True)
@@ -41,9 +54,7 @@ class Watch:
             self._note(target, now)
 
     def _note(self, target: str, now: float) -> None:
-        start, end = self._longest[target]
-        if now - self._grown[target] > end - start:
-            self._longest[target] = self._grown[target], now
+        self._gaps[target].append((self._grown[target], now))
 
     def _follow(self) -> None:
         sizes = {target: path.stat().st_size for target, path in self._files.items()}
@@ -56,13 +67,16 @@ class Watch:
                     self._note(target, now)
                     self._grown[target] = now
 
-    def longest(self) -> dict[str, tuple[float, float]]:
-        """Target -> beginning and end of the longest time without an acknowledgement, by the monotonic clock."""
-        return dict(self._longest)
+    def standstills(self, over_ms: float) -> dict[str, list[tuple[float, float]]]:
+        """Target -> beginning and end of each time without an acknowledgement that was longer, in monotonic seconds."""
+        return {
+            target: [(start, end) for start, end in gaps if (end - start) * 1000 > over_ms]
+            for target, gaps in self._gaps.items()
+        }
 
     def gaps_ms(self) -> dict[str, float]:
         """Target -> the longest time without an acknowledgement; after the context has ended."""
-        return {target: (end - start) * 1000 for target, (start, end) in self._longest.items()}
+        return {target: max(end - start for start, end in gaps) * 1000 for target, gaps in self._gaps.items()}
 
     @property
     def longest_gap_ms(self) -> float:

@@ -84,11 +84,13 @@ class Gate:
 
 
 class Play:
-    """A run of the playbook snapshot over all hosts, with all guests at one instant.
+    """A run of a playbook over all hosts, with all guests at one instant.
 
     Args:
         gate: where to hold it.
         words: further ones on the command line.
+        playbook: another one.
+        inventory: another one than that of all hosts.
         extra: more variables.
     """
 
@@ -100,6 +102,8 @@ class Play:
         *,
         gate: Gate | None = None,
         words: tuple[str, ...] = (),
+        playbook: Path | str = 'disksnap.libvirt.snapshot',
+        inventory: Path | None = None,
         **extra: Any,
     ) -> None:
         wanted = {
@@ -109,9 +113,9 @@ class Play:
             **extra,
         }
         program = str(Path(sys.executable).with_name('ansible-playbook'))
-        inventory = fleet.write_inventory(scratch / 'hosts.json')
+        listed = inventory or fleet.write_inventory(scratch / 'hosts.json')
         self.process = subprocess.Popen(
-            [program, 'disksnap.libvirt.snapshot', '-i', str(inventory), '-e', json.dumps(wanted), *words],
+            [program, str(playbook), '-i', str(listed), '-e', json.dumps(wanted), *words],
             env={**_environment(scratch), **(gate.environment if gate else {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

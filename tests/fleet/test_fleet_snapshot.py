@@ -6,12 +6,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.tests.fleet.harness import Play, frozen, layers, until
+from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers, until
 from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
+
+PLAYBOOK = Path(__file__).with_name('any.yml')  # of the variables serial and strategy
+# brings a word to the process of a host: its arguments are the socket and the word
+CLIENT = """
+import socket, sys
+channel = socket.socket(socket.AF_UNIX)
+channel.settimeout(60)
+channel.connect(sys.argv[1])
+channel.sendall(sys.argv[2].encode() + b'\\n')
+print(channel.makefile().readline())
+"""
 
 
 @pytest.fixture(scope='module')
@@ -75,3 +88,90 @@ def test_a_host_that_dies_while_all_stand_still(fleet: Fleet, guests: list[Guest
     results = play.wait()
     assert play.process.returncode == 0, play.said
     assert [result['domains'][0]['consistency'] for result in results.values()] == ['filesystem', 'filesystem']
+
+
+@pytest.mark.parametrize(
+    ('words', 'extra', 'why'),
+    [
+        (('--forks', '1'), {'fleet_snapshot_max_frozen': 3}, 'Run with more forks'),
+        ((), {'fleet_snapshot_order': ['a*', 'b*', 'c*'], 'fleet_snapshot_max_frozen': 5}, 'Name fewer patterns'),
+        ((), {'serial': 1}, 'The play has serial set'),
+        ((), {'strategy': 'free'}, 'The strategy must be linear'),
+    ],
+)
+def test_a_play_that_cannot_be_of_one_instant(
+    words: tuple[str, ...], extra: dict[str, Any], why: str, fleet: Fleet, guests: list[Guest], tmp_path: Path
+) -> None:
+    before = [layers(guest) for guest in guests]
+    play = Play(fleet, tmp_path, 'refused', playbook=PLAYBOOK, words=words, **extra)
+    play.wait()
+    assert play.process.returncode != 0
+    assert why in ' '.join(play.said.split())
+    assert [layers(guest) for guest in guests] == before
+    assert not any(frozen(guest) for guest in guests)
+
+
+def test_a_play_that_dies_between_two_hosts(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
+    """One host has taken its disks and the other has not: the next run undoes the one, and takes both."""
+    gate = Gate(tmp_path, 'Say commit')
+    play = Play(fleet, tmp_path, 'monthly', gate=gate, fleet_snapshot_max_frozen=20)
+    gate.wait(play)
+    play.kill()
+    said = fleet.host('hv1').run(['sh', '-c', 'exec python3 -c "$0" /run/disksnap/part-monthly-* commit', CLIENT])
+    assert json.loads(said.stdout)['state'] == 'committed'
+    until('the other host has given up', lambda: len(layers(guests[1])) == 1, 120)
+    assert not any(frozen(guest) for guest in guests)
+
+    again = Play(fleet, tmp_path, 'monthly')
+    results = again.wait()
+    assert again.process.returncode == 0, again.said
+    acked = [guest.wait_acked()['vda'] for guest in guests]
+    for result, guest, after in zip(results.values(), guests, acked):
+        assert len(layers(guest)) == 2
+        [disk] = result['domains'][0]['disks']
+        report = check_copy(Path(disk['backup_source']['path']), disk['backup_source']['format'], 'ext4')
+        assert report.clean, report
+        assert (report.last or 0) < after
+    gone = Play(fleet, tmp_path, 'monthly', fleet_snapshot_state='absent')
+    gone.wait()
+    assert gone.process.returncode == 0, gone.said
+
+
+def test_one_host_that_was_added(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
+    """It is there on one host for good, so that nothing that is taken now is of its instant."""
+    one = Play(fleet, tmp_path, 'grown', words=('--limit', 'hv1'))
+    one.wait()
+    assert one.process.returncode == 0, one.said
+    both = Play(fleet, tmp_path, 'grown')
+    both.wait()
+    assert both.process.returncode != 0
+    assert 'is there on hv1, and not of one instant on all hosts' in ' '.join(both.said.split())
+    assert len(layers(guests[1])) == 1
+    gone = Play(fleet, tmp_path, 'grown', fleet_snapshot_state='absent')
+    gone.wait()
+    assert gone.process.returncode == 0, gone.said
+
+
+def test_check_mode_and_tags(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
+    before = [layers(guest) for guest in guests]
+    foretold = Play(fleet, tmp_path, 'maybe', words=('--check',))
+    predicted = foretold.wait()
+    assert foretold.process.returncode == 0, foretold.said
+    assert [result['changed'] for result in predicted.values()] == [True, True]
+    assert [layers(guest) for guest in guests] == before
+    skipped = Play(fleet, tmp_path, 'maybe', words=('--skip-tags', 'fleet_snapshot'))
+    assert skipped.wait() == {}
+    assert skipped.process.returncode == 0
+    assert [layers(guest) for guest in guests] == before
+
+    taken = Play(fleet, tmp_path, 'maybe', words=('--tags', 'fleet_snapshot'))
+    results = taken.wait()
+    assert taken.process.returncode == 0, taken.said
+    sources = [
+        [result['domains'][0]['disks'][0]['backup_source'] for result in of_run.values()]
+        for of_run in (predicted, results)
+    ]
+    assert sources[0] == sources[1]
+    gone = Play(fleet, tmp_path, 'maybe', fleet_snapshot_state='absent')
+    gone.wait()
+    assert gone.process.returncode == 0, gone.said

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _lock
 from ansible_collections.disksnap.libvirt.tests.live.awx import Template
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Guests,
@@ -183,7 +184,8 @@ def test_cancelled_while_a_guest_is_frozen(pair: list[Guest], template: MakeTemp
 @contextlib.contextmanager
 def at_work_on(guest: Guest) -> Iterator[None]:
     """As another task on this guest: who comes meanwhile waits."""
-    with open(f'/run/disksnap/{guest.domain.UUIDString()}.lock', 'w', encoding='ascii') as lock:
+    path = Path(_lock.private_directory()) / f'{guest.domain.UUIDString()}.lock'
+    with path.open('w', encoding='ascii') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 

@@ -113,7 +113,7 @@ def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:
         'answers': {
             host: {key: _plain(answer[key]) for key in _KEPT if key in answer} for host, answer in answers.items()
         },
-        'warnings': {host: answer['warnings'] for host, answer in answers.items() if answer.get('warnings')},
+        'warnings': {host: _plain(answer['warnings']) for host, answer in answers.items() if answer.get('warnings')},
     }
     # hosts have said this, and guests through them: it is never a template
     return t.cast('dict[str, t.Any]', wrap_var(verdict))
@@ -131,7 +131,7 @@ def _state(states: set[str], groups: set[str], interrupted: t.Sequence[str]) -> 
 
 def _judge(result: t.Any) -> tuple[str | None, dict[str, t.Any]]:
     """Why the host has not gone through the step (None: it has), and what it answered."""
-    if not isinstance(result, t.Mapping):
+    if not isinstance(result, t.Mapping) or not result:
         return 'it has not come to this step. The strategy must be linear.', {}
     if result.get('unreachable'):
         return f'it cannot be reached: {_sentence(result.get("msg"))}', {}

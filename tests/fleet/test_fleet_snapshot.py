@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers, until
 from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
 
-PLAYBOOK = Path(__file__).with_name('any.yml')  # of the variables serial and strategy
+PLAYBOOK = Path(__file__).with_name('any.yml')  # of the variable play_serial
 # brings a word to the process of a host: its arguments are the socket and the word
 CLIENT = """
 import socket, sys
@@ -38,6 +38,13 @@ def guests(fleet: Fleet) -> list[Guest]:
         guest.wait_agent()
         guest.wait_acked()
     return made
+
+
+def remove(fleet: Fleet, scratch: Path, snapshot: str) -> None:
+    """What a test has taken."""
+    play = Play(fleet, scratch, snapshot, fleet_snapshot_state='absent')
+    play.wait()
+    assert play.process.returncode == 0, play.said
 
 
 def test_taken_on_all_hosts(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
@@ -88,6 +95,7 @@ def test_a_host_that_dies_while_all_stand_still(fleet: Fleet, guests: list[Guest
     results = play.wait()
     assert play.process.returncode == 0, play.said
     assert [result['domains'][0]['consistency'] for result in results.values()] == ['filesystem', 'filesystem']
+    remove(fleet, tmp_path, 'weekly')
 
 
 @pytest.mark.parametrize(
@@ -95,8 +103,7 @@ def test_a_host_that_dies_while_all_stand_still(fleet: Fleet, guests: list[Guest
     [
         (('--forks', '1'), {'fleet_snapshot_max_frozen': 3}, 'Run with more forks'),
         ((), {'fleet_snapshot_order': ['a*', 'b*', 'c*'], 'fleet_snapshot_max_frozen': 5}, 'Name fewer patterns'),
-        ((), {'serial': 1}, 'The play has serial set'),
-        ((), {'strategy': 'free'}, 'The strategy must be linear'),
+        ((), {'play_serial': 1}, 'The play has serial set'),
     ],
 )
 def test_a_play_that_cannot_be_of_one_instant(
@@ -132,9 +139,7 @@ def test_a_play_that_dies_between_two_hosts(fleet: Fleet, guests: list[Guest], t
         report = check_copy(Path(disk['backup_source']['path']), disk['backup_source']['format'], 'ext4')
         assert report.clean, report
         assert (report.last or 0) < after
-    gone = Play(fleet, tmp_path, 'monthly', fleet_snapshot_state='absent')
-    gone.wait()
-    assert gone.process.returncode == 0, gone.said
+    remove(fleet, tmp_path, 'monthly')
 
 
 def test_one_host_that_was_added(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
@@ -147,9 +152,7 @@ def test_one_host_that_was_added(fleet: Fleet, guests: list[Guest], tmp_path: Pa
     assert both.process.returncode != 0
     assert 'is there on hv1, and not of one instant on all hosts' in ' '.join(both.said.split())
     assert len(layers(guests[1])) == 1
-    gone = Play(fleet, tmp_path, 'grown', fleet_snapshot_state='absent')
-    gone.wait()
-    assert gone.process.returncode == 0, gone.said
+    remove(fleet, tmp_path, 'grown')
 
 
 def test_check_mode_and_tags(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
@@ -172,6 +175,4 @@ def test_check_mode_and_tags(fleet: Fleet, guests: list[Guest], tmp_path: Path) 
         for of_run in (predicted, results)
     ]
     assert sources[0] == sources[1]
-    gone = Play(fleet, tmp_path, 'maybe', fleet_snapshot_state='absent')
-    gone.wait()
-    assert gone.process.returncode == 0, gone.said
+    remove(fleet, tmp_path, 'maybe')

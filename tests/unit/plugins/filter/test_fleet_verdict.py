@@ -81,6 +81,7 @@ def test_the_group_is_there_if_it_is_one() -> None:
     ('result', 'why'),
     [
         ('', 'strategy must be linear'),
+        ({}, 'strategy must be linear'),
         ({'unreachable': True, 'msg': 'No route to host'}, 'cannot be reached: No route to host.'),
         ({'failed': True, 'msg': 'Failed to freeze\n(domain db1)'}, 'hv2: Failed to freeze (domain db1).'),
         (word(failed=True, msg='Failed to freeze.'), 'hv2: Failed to freeze.'),
@@ -106,6 +107,23 @@ def test_what_is_interrupted_is_not_known_while_a_host_is_silent() -> None:
 def test_warnings_are_kept_by_host() -> None:
     verdict = fleet_verdict({'a': word(state='committed', group='g1', warnings=['no agent']), 'b': READY})
     assert verdict['warnings'] == {'a': ['no agent']}
+
+
+class Lazy(list[Any]):
+    """Like the containers that templates hand on from ansible-core 2.19 on: nobody else can make one."""
+
+    def __init__(self, items: list[Any], *, by_a_template: bool = False) -> None:
+        if not by_a_template:
+            raise TypeError('Direct construction of lazy containers is not supported.')
+        super().__init__(items)
+
+
+def test_what_comes_from_a_template_is_taken_as_it_is() -> None:
+    said = Lazy(['no agent'], by_a_template=True)
+    domains = Lazy([{'name': 'db1', 'disks': Lazy([], by_a_template=True)}], by_a_template=True)
+    verdict = fleet_verdict({'a': {**there('present'), 'warnings': said, 'domains': domains}})
+    assert verdict['warnings'] == {'a': ['no agent']}
+    assert verdict['answers'] == {'a': {'changed': False, 'domains': [{'name': 'db1', 'disks': []}]}}
 
 
 def test_what_hosts_say_is_never_a_template() -> None:

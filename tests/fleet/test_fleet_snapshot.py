@@ -118,6 +118,31 @@ def test_a_play_that_cannot_be_of_one_instant(
     assert not any(frozen(guest) for guest in guests)
 
 
+@pytest.mark.parametrize(('task', 'taken'), [('Say freeze', False), ('Say commit', False), ('Say finish', True)])
+def test_a_controller_that_dies(task: str, taken: bool, fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
+    """All hosts have come to the same step. Nobody stays frozen, and the same play, run again, is whole at once."""
+    before = [guest.acked()['vda'] for guest in guests]
+    gate = Gate(tmp_path, task)
+    play = Play(fleet, tmp_path, 'yearly', gate=gate, fleet_snapshot_max_frozen=20)
+    gate.wait(play)
+    play.kill()
+    until('no guest is frozen', lambda: not any(frozen(guest) for guest in guests), 120)
+    after = [guest.wait_acked()['vda'] for guest in guests]
+
+    again = Play(fleet, tmp_path, 'yearly')
+    results = again.wait()
+    assert again.process.returncode == 0, again.said
+    for guest, result, held, past in zip(guests, results.values(), before if taken else after, after):
+        assert result['changed'] is True
+        assert len(layers(guest)) == 2
+        [disk] = result['domains'][0]['disks']
+        report = check_copy(Path(disk['backup_source']['path']), disk['backup_source']['format'], 'ext4')
+        assert report.clean, report
+        assert report.holds(held)
+        assert report.holds(past) is not taken  # what was taken is finished, what was not is of now
+    remove(fleet, tmp_path, 'yearly')
+
+
 def test_a_play_that_dies_between_two_hosts(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
     """One host has taken its disks and the other has not: the next run undoes the one, and takes both."""
     gate = Gate(tmp_path, 'Say commit')

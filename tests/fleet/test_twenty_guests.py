@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Four hosts with five guests each: one instant of all, or nothing, whichever host or controller dies at which step."""
+"""Four hosts with five guests each: one instant of all, or nothing, at whichever step a host dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers, until
+from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers
 from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
 from disksnap_lab.watch import Watch, together
 
@@ -163,22 +163,3 @@ def test_a_host_dies(
     assert play.process.returncode == 0, play.said
     whole(results, guests, acked)
     tell(f'{DOOMED} died before "{task}": the others were {"kept" if taken else "undone"}, and the next run was whole')
-
-
-@pytest.mark.usefixtures('clear')
-@pytest.mark.parametrize(('task', 'taken'), STEPS[1:], ids=[task for task, _taken in STEPS[1:]])
-def test_the_controller_dies(
-    task: str, taken: bool, four: Fleet, guests: dict[str, list[Guest]], tmp_path: Path, tell: Callable[[str], None]
-) -> None:
-    before = acknowledged(guests)
-    gate = Gate(tmp_path, task)
-    play = take(four, tmp_path, gate=gate, fleet_snapshot_max_frozen=20)
-    gate.wait(play)
-    play.kill()
-    until('no guest is frozen', lambda: not any(frozen(guest) for guest in everyone(guests)), 120)
-    acked = before if taken else acknowledged(guests)
-    play = take(four, tmp_path)
-    results = play.wait(600)
-    assert play.process.returncode == 0, play.said
-    whole(results, guests, acked)
-    tell(f'the controller died before "{task}": nobody stayed frozen, and the next run was whole')

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers, until
 from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
 
-PLAYBOOK = Path(__file__).with_name('any.yml')  # of the variable play_serial
+PLAYBOOK = Path(__file__).with_name('any.yml')  # of the variables play_serial and play_strategy
 # brings a word to the process of a host: its arguments are the socket and the word
 CLIENT = """
 import socket, sys
@@ -104,6 +104,7 @@ def test_a_host_that_dies_while_all_stand_still(fleet: Fleet, guests: list[Guest
         (('--forks', '1'), {'fleet_snapshot_max_frozen': 3}, 'Run with more forks'),
         ((), {'fleet_snapshot_order': ['a*', 'b*', 'c*'], 'fleet_snapshot_max_frozen': 5}, 'Name fewer patterns'),
         ((), {'play_serial': 1}, 'The play has serial set'),
+        ((), {'play_strategy': 'free'}, 'The play has the strategy free'),
     ],
 )
 def test_a_play_that_cannot_be_of_one_instant(

@@ -40,7 +40,8 @@ options:
 options:
   running:
     description:
-      - All domains that run, handled as one group. Those that are paused or shut off are left out.
+      - All domains that run, handled as one group. Those that are paused or shut off are left out, but for those with a
+        snapshot that an interrupted run left half taken, half removed or half gone back to.
       - Nothing is done where none runs.
       - Mutually exclusive with O(name), O(domains) and O(disks).
     type: dict

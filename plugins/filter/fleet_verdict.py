@@ -55,7 +55,8 @@ _value:
         - The state that is to be made of it, as V(prepared) or V(committed) where all hosts have that, or V(present)
           where all have the snapshot.
         - V(finish) where some have it as V(present) and the others as V(committed), all of one group.
-        - V(mixed) where it is V(committed) on some hosts only and V(present) on none, so that it can be undone.
+        - V(mixed) where it is V(committed) on some hosts only, of a group that is V(present) on none, so that it can be
+          undone.
         - V(partial) where it is V(present) on some hosts only, or on all and not of one group.
         - V(nothing) where no host has a guest to take.
       type: str
@@ -132,7 +133,7 @@ def _state(states: set[str], groups: set[str], interrupted: t.Sequence[str]) -> 
 def _judge(result: t.Any) -> tuple[str | None, dict[str, t.Any]]:
     """Why the host has not gone through the step (None: it has), and what it answered."""
     if not isinstance(result, t.Mapping) or not result:
-        return 'it has not come to this step. The strategy must be linear.', {}
+        return 'it has not come to this step. Leave it out of the play, or set fleet_snapshot_domains to [] for it.', {}
     if result.get('unreachable'):
         return f'it cannot be reached: {_sentence(result.get("msg"))}', {}
     if result.get('skipped'):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import secrets
@@ -70,21 +71,21 @@ class Barrier:
         asker: connection of the task that began it, which hears when all is prepared.
         patience: seconds to wait for the next word while no guest stands still.
         snapshot_name: of the snapshot; a play that takes one of the same name may be this one, run again.
+
+    Attributes:
+        waited: whether it has come to a step. ``claim`` comes before the first.
     """
 
     def __init__(self, asker: socket.socket, patience: float, snapshot_name: str) -> None:
         self._asker: socket.socket | None = asker
         self._patience = patience
+        self.waited = False
         self._listener: socket.socket | None = None
         self._path = ''
         self._name = snapshot_name
         self._facts: dict[str, t.Any] = {}
+        self._group = ''
         self._uuids: frozenset[str] = frozenset()
-
-    @property
-    def listening(self) -> bool:
-        """Whether a word can be brought: from the first ``wait`` on."""
-        return self._listener is not None
 
     @property
     def command(self) -> str:
@@ -95,9 +96,15 @@ class Barrier:
         """Have the next answer bring these facts, too."""
         self._facts.update(facts)
 
-    def claim(self, uuids: t.Iterable[str]) -> None:
-        """Let ``retire`` know the domains that are worked on. None, and it does nothing."""
-        self._uuids = frozenset(uuids)
+    def claim(self, group: str, uuids: t.Iterable[str]) -> None:
+        """Listen, and let ``retire`` know the group and the domains that are worked on. No domain, and it does nothing.
+
+        Raises:
+            OSError: if the socket cannot be made.
+        """
+        self._group, self._uuids = group, frozenset(uuids)
+        if self._listener is None:
+            self._open()
 
     def wait(self, step: str, *, until: float | None = None, **facts: t.Any) -> None:
         """Answer the last word with the facts, and wait for the word for ``step``.
@@ -109,9 +116,9 @@ class Barrier:
             Abandoned: if the word is to give up, or who brought the last one did not stay for the answer.
             Silence: if none comes.
         """
-        if self._listener is None:
-            self._open()
+        if not self.waited:
             facts['command'] = self.command
+        self.waited = True
         told, self._facts = self._facts, {}
         if not self._answer({'failed': False, 'next': step, **told, **facts}):
             raise Abandoned('Failed to go on with the snapshot', why='the play that takes it has hung up')
@@ -134,7 +141,7 @@ class Barrier:
                 os.unlink(self._path)
 
     def _open(self) -> None:
-        self._path = os.path.join(private_directory(), f'part-{self._name}-{secrets.token_hex(8)}')
+        self._path = f'{_place(self._name)}-{secrets.token_hex(8)}'
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self._path)
         self._listener.listen(4)
@@ -172,22 +179,36 @@ class Barrier:
             self._asker = asker
             if not word.startswith(_RETIRE.encode()):
                 return word.decode('utf-8', 'replace')
-            if self._uuids.intersection(word.decode('utf-8', 'replace').split()):
+            if self._is_retired_by(word):
                 return ABANDON
             self._answer({'failed': False})
         return None
 
+    def _is_retired_by(self, word: bytes) -> bool:
+        try:
+            group, uuids = json.loads(word[len(_RETIRE) :])
+        except (TypeError, ValueError):
+            return False
+        return group != self._group and not self._uuids.isdisjoint(uuids)
 
-def retire(snapshot_name: str, uuids: t.Iterable[str], *, timeout: float) -> None:
+
+def _place(snapshot_name: str) -> str:
+    """Where sockets of this snapshot's processes are. A name may be too long for the path of a socket."""
+    return os.path.join(private_directory(), f'part-{hashlib.sha256(snapshot_name.encode()).hexdigest()[:16]}')
+
+
+def retire(snapshot_name: str, group: str, uuids: t.Iterable[str], *, timeout: float) -> None:
     """Have processes that wait here with one of these domains, for a snapshot of this name, undo it; wait for that.
+
+    Those of this very group are left alone: that is a host which stands twice in one play.
 
     The play that they wait for is dead, as it is run again. Where it is not, it hears that its part was undone.
 
     Args:
         timeout: seconds for each; one that takes longer keeps its locks, which the caller will see.
     """
-    word = ' '.join([_RETIRE, *uuids]).encode() + b'\n'
-    for path in glob.glob(os.path.join(private_directory(), f'part-{glob.escape(snapshot_name)}-' + '?' * 16)):
+    word = f'{_RETIRE} {json.dumps([group, list(uuids)])}\n'.encode()
+    for path in glob.glob(f'{glob.escape(_place(snapshot_name))}-*'):
         try:
             with socket.socket(socket.AF_UNIX) as channel:
                 channel.settimeout(timeout)

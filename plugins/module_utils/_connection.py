@@ -120,14 +120,14 @@ def state_of(domain: t.Any) -> str:
     return 'paused'
 
 
-def running(connection: t.Any) -> list[t.Any]:
-    """All domains that run; those that are paused do not.
+def all_domains(connection: t.Any) -> list[t.Any]:
+    """All domains, be they running or not.
 
     Raises:
         DiskSnapError: if libvirt does not list them.
     """
-    with explained('Failed to list the domains that run'):
-        return list(connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING))
+    with explained('Failed to list the domains'):
+        return list(connection.listAllDomains())
 
 
 def xml_of(domain: t.Any, *, inactive: bool = False, secure: bool = False) -> str:

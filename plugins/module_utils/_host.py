@@ -10,7 +10,7 @@ import contextlib
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _connection
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _connection, _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
@@ -42,10 +42,20 @@ class Host:
     def running(self) -> list[str]:
         """Names of all domains that run, in their order; those that are paused do not.
 
+        One with a snapshot that an interrupted run left in between counts as well: that run may have stopped it.
+
         Raises:
             DiskSnapError: if libvirt does not say.
         """
-        return sorted(handle.name() for handle in _connection.running(self.connection))
+        handles = _connection.all_domains(self.connection)
+        return sorted(one.name() for one in handles if _connection.state_of(one) == 'running' or _interrupted(one))
+
+
+def _interrupted(handle: t.Any) -> bool:
+    try:
+        return any(record.state != _journal.PRESENT for record in _journal.load(handle).snapshots.values())
+    except DiskSnapError:  # a journal that cannot be read: who names the domain hears of it
+        return False
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ def _serve(part: Part, channel: socket.socket) -> None:
 
 def _run(part: Part, barrier: Barrier) -> dict[str, t.Any]:
     outcome = _take(part, barrier)
-    return _decide(part, barrier, outcome) if barrier.listening else outcome
+    return _decide(part, barrier, outcome) if barrier.waited else outcome
 
 
 def _take(part: Part, barrier: Barrier) -> dict[str, t.Any]:
@@ -138,13 +138,13 @@ def _take(part: Part, barrier: Barrier) -> dict[str, t.Any]:
             return dict(NOTHING)
         domains = look_up(host, (request.name for request in requests))
         uuids = [domain.uuid for domain in domains]
-        retire(name, uuids, timeout=LOCK_WAIT)
+        retire(name, part.group, uuids, timeout=LOCK_WAIT)
         there = taken(host, requests, part.options)
         if there is not None:
             return there
         names = [domain.name for domain in domains]
         barrier.tell(names=names)
-        barrier.claim(uuids)
+        barrier.claim(part.group, uuids)
         fleet = Fleet(barrier, part.group, part.ranks, part.options.terms.max_frozen, part.patience)
         outcome = take(host, requests, part.options, watchdog, check=False, fleet=fleet)
         return {**outcome, 'names': names, **_state_of([_record(domain, name) for domain in domains])}
@@ -155,7 +155,7 @@ def _decide(part: Part, barrier: Barrier, outcome: dict[str, t.Any]) -> dict[str
 
     Who does not stay for this answer cannot have told any host to finish. Silence says nothing: others may have.
     """
-    barrier.claim([])  # the play, run again, finishes what is taken everywhere
+    barrier.claim(part.group, [])  # the play, run again, finishes what is taken everywhere
     try:
         barrier.wait(FINISH, **outcome)
     except Silence:

@@ -45,10 +45,16 @@ def work_on(domains: t.Sequence[Domain], *, wait: float = LOCK_WAIT) -> t.Iterat
         DiskSnapError: if another run still works on one of them.
     """
     deadline = time.monotonic() + wait
-    while any(_undecided(_journal.load(domain.handle)) for domain in domains) and time.monotonic() < deadline:
+    while _awaited(domains) and time.monotonic() < deadline:
         time.sleep(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
     with locked(domains, wait=max(0.0, deadline - time.monotonic())):
         yield
+
+
+def _awaited(domains: t.Sequence[Domain]) -> bool:
+    journals = [_journal.load(domain.handle) for domain in domains]
+    known = decided(journals)
+    return any(record.group not in known for journal in journals for record in _undecided(journal))
 
 
 def _undecided(journal: Journal) -> list[SnapshotRecord]:
@@ -92,13 +98,40 @@ def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
         )
 
 
+def decided(journals: t.Iterable[Journal]) -> set[str]:
+    """Groups of snapshots of several hosts of which all hosts have taken them: somebody was told so, and not everybody.
+
+    Only who knows that all have it tells any domain so, thus one that is told is enough.
+    """
+    states: dict[str, set[str]] = {}
+    for journal in journals:
+        for record in journal.snapshots.values():
+            states.setdefault(record.group, set()).add(record.state)
+    return {group for group, found in states.items() if found == {_journal.COMMITTED, _journal.PRESENT}}
+
+
+def _note_decided(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
+    """Note on all domains of a decided group that the snapshot is there; what was done, as warnings."""
+    groups = decided(journal for _domain, journal in domains)
+    warnings = []
+    for domain, journal in domains:
+        for record in journal.snapshots.values():
+            if record.group in groups and record.state == _journal.COMMITTED:
+                record.state, record.decide_by = _journal.PRESENT, None
+                _journal.store(domain.handle, journal)
+                warnings.append(
+                    f'An interrupted run had not noted that the snapshot {record.name} of the domain {domain.name} was '
+                    'taken on all hosts; it was noted.'
+                )
+    return warnings
+
+
 def unsettled(domains: t.Sequence[tuple[Domain, Journal]]) -> dict[str, list[SnapshotRecord]]:
     """What ``settle`` would undo on these domains, by the domain's UUID; reverts, which it ends, are none of it."""
     groups = {record.group for _domain, journal in domains for record in half_taken(journal)}
+    groups -= decided(journal for _domain, journal in domains)
     return {
-        domain.uuid: [
-            record for record in journal.snapshots.values() if record.group in groups or record in half_taken(journal)
-        ]
+        domain.uuid: [record for record in journal.snapshots.values() if record.group in groups]
         for domain, journal in domains
     }
 
@@ -116,17 +149,18 @@ def foretold(domain: Domain, records: t.Iterable[SnapshotRecord]) -> list[str]:
 def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
     """End the reverts and undo the half-taken snapshots of these domains; what was done, as warnings.
 
+    A snapshot of several hosts of which one domain knows that all have it is there, and the others are told.
     A snapshot of several domains is whole or not there: where one of them was half taken, those of the same group
     that had been recorded already go too.
 
     Raises:
         DiskSnapError: if something cannot be undone.
     """
+    warnings = _note_decided(domains)
     for domain, journal in domains:
         _refuse_undecided(domain, journal)
         for record in [*half_taken(journal), *half_reverted(journal)]:
             _refuse_alive(domain, record)
-    warnings = []
     for domain, journal in domains:
         for record in half_reverted(journal):
             warnings.append(recover(domain, record))

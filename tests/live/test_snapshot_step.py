@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Guests,
     Runner,
@@ -72,6 +73,14 @@ def say(command: str, word: str) -> dict[str, Any]:
 def process_of(guest: Guest) -> int:
     """The process that takes the part: the one that holds the domain's lock."""
     return int((Path('/run/disksnap') / f'{guest.domain.UUIDString()}.lock').read_text(encoding='ascii'))
+
+
+def at_work_on(guest: Guest) -> bool:
+    """Whether that process is there."""
+    try:
+        return Path(f'/proc/{process_of(guest)}').exists()
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def nothing_left(*guests: Guest) -> bool:
@@ -251,6 +260,18 @@ def test_a_play_that_dies_as_the_disks_are_taken(pair: list[Guest], lab: Lab, ru
         until('all undone', lambda: nothing_left(*pair) and not overlays(*pair), 60)
 
 
+def test_a_play_that_died_while_it_prepared(pair: list[Guest], run_module: Runner) -> None:
+    """Its process goes on to where it would wait; the play that is run again is behind it there."""
+    app, _db = pair
+    first = run_module.start('snapshot_step', part(app, step='prepare'))
+    until('the process of the first run', lambda: at_work_on(app), 60)
+    second = run_module.start('snapshot_step', part(app, step='prepare', group='g2'))
+    answers = [first.wait(120), second.wait(120)]
+    assert answers[1]['state'] == 'prepared'
+    assert say(answers[1]['command'], 'abandon')['failed'] is False
+    assert nothing_left(app)
+
+
 def test_all_that_run(pair: list[Guest], run_module: Runner) -> None:
     app, db = pair
     app.domain.suspend()
@@ -275,6 +296,24 @@ def test_what_is_undecided_waits_for_the_word_and_is_undone_when_none_comes(
     assert result['_seconds'] > 3
     assert sum('half taken' in warning for warning in result['warnings']) == 2
     assert nothing_left(*pair)
+
+
+def test_one_domain_that_was_told_is_enough(pair: list[Guest], run_module: Runner) -> None:
+    """The process died while it noted that all hosts have it: that is known then, and nothing is undone."""
+    app, _db = pair
+    command = prepare(run_module, *pair)
+    pid = process_of(app)
+    say(command, 'freeze')
+    taken = say(command, 'commit')
+    os.kill(pid, signal.SIGKILL)
+    told = _journal.load(app.domain)
+    told.snapshots['s1'].state, told.snapshots['s1'].decide_by = _journal.PRESENT, None
+    _journal.store(app.domain, told)
+
+    result = run_module('disk_snapshot', {'snapshot_name': 's2', 'state': 'absent', **names(pair)})
+    assert [warning for warning in result['warnings'] if 'db was taken on all hosts; it was noted' in warning]
+    found = run_module('snapshot_step', part(*pair, step='prepare'))
+    assert (found['changed'], found['state'], found['domains']) == (False, 'present', taken['domains'])
 
 
 def test_a_guest_that_cannot_be_frozen(pair: list[Guest], guest: Guests, lab: Lab, run_module: Runner) -> None:

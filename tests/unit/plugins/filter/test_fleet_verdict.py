@@ -80,8 +80,8 @@ def test_the_group_is_there_if_it_is_one() -> None:
 @pytest.mark.parametrize(
     ('result', 'why'),
     [
-        ('', 'strategy must be linear'),
-        ({}, 'strategy must be linear'),
+        ('', 'has not come to this step'),
+        ({}, 'has not come to this step'),
         ({'unreachable': True, 'msg': 'No route to host'}, 'cannot be reached: No route to host.'),
         ({'failed': True, 'msg': 'Failed to freeze\n(domain db1)'}, 'hv2: Failed to freeze (domain db1).'),
         (word(failed=True, msg='Failed to freeze.'), 'hv2: Failed to freeze.'),

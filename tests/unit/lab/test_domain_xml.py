@@ -91,7 +91,7 @@ def test_only_disks_that_may_be_mounted_are_written_to() -> None:
 
 def test_xfs_needs_its_module_and_more_memory() -> None:
     plain, xfs = GuestSpec('a'), GuestSpec('a', disks=[DiskSpec(fs='xfs')])
-    assert (plain.memory, xfs.memory) == (80, 96)
+    assert (plain.memory, xfs.memory) == (96, 112)
     assert xml_of(plain).findtext('os/initrd') == '/lab/guest/0/initrd'
     assert xml_of(xfs).findtext('os/initrd') == '/lab/guest/0/initrd-xfs'
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,8 @@ def test_a_controller_that_dies(task: str, taken: bool, fleet: Fleet, guests: li
     until('no guest is frozen', lambda: not any(frozen(guest) for guest in guests), 120)
     after = [guest.wait_acked()['vda'] for guest in guests]
 
+    foretold = Play(fleet, tmp_path, 'yearly', words=('--check',))
+    assert [result['changed'] for result in foretold.wait().values()] == [True, True], foretold.said
     again = Play(fleet, tmp_path, 'yearly')
     results = again.wait()
     assert again.process.returncode == 0, again.said
@@ -144,17 +147,38 @@ def test_a_controller_that_dies(task: str, taken: bool, fleet: Fleet, guests: li
     remove(fleet, tmp_path, 'yearly')
 
 
+def test_a_process_that_dies_when_all_have_taken_it(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
+    """The module notes it in its place, and the play is none the worse for it."""
+    gate = Gate(tmp_path, 'Say finish')
+    play = Play(fleet, tmp_path, 'daily', gate=gate)
+    gate.wait(play)
+    lock = f'/run/disksnap/{guests[1].domain.UUIDString()}.lock'
+    fleet.host('hv2').run(['sh', '-c', f'kill -9 "$(cat {lock})"'])
+    gate.open()
+    results = play.wait()
+    assert play.process.returncode == 0, play.said
+    assert [(result['changed'], result['failed']) for result in results.values()] == [(True, False)] * 2
+    assert all(result['domains'][0]['consistency'] == 'filesystem' for result in results.values())
+    again = Play(fleet, tmp_path, 'daily')
+    assert [result['changed'] for result in again.wait().values()] == [False, False], again.said
+    remove(fleet, tmp_path, 'daily')
+
+
 def test_a_play_that_dies_between_two_hosts(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
     """One host has taken its disks and the other has not: the next run undoes the one, and takes both."""
     gate = Gate(tmp_path, 'Say commit')
     play = Play(fleet, tmp_path, 'monthly', gate=gate, fleet_snapshot_max_frozen=20)
     gate.wait(play)
     play.kill()
-    said = fleet.host('hv1').run(['sh', '-c', 'exec python3 -c "$0" /run/disksnap/part-monthly-* commit', CLIENT])
+    sockets = f'/run/disksnap/part-{hashlib.sha256(b"monthly").hexdigest()[:16]}-*'
+    said = fleet.host('hv1').run(['sh', '-c', f'exec python3 -c "$0" {sockets} commit', CLIENT])
     assert json.loads(said.stdout)['state'] == 'committed'
     until('the other host has given up', lambda: len(layers(guests[1])) == 1, 120)
     assert not any(frozen(guest) for guest in guests)
 
+    foretold = Play(fleet, tmp_path, 'monthly', words=('--check',))
+    assert [result['changed'] for result in foretold.wait().values()] == [True, True], foretold.said
+    assert foretold.process.returncode == 0, foretold.said
     again = Play(fleet, tmp_path, 'monthly')
     results = again.wait()
     assert again.process.returncode == 0, again.said

@@ -171,7 +171,7 @@ def test_qcow2_while_clusters_are_allocated(
     busy = guest(GuestSpec('churn', disks=[DiskSpec(image=image)]))
     copies.churn(busy)
     try:
-        for _turn in range(3):
+        for _turn in range(2):
             acked = busy.wait_acked(5)
             domain = copies.take(run_module, lab, busy, method='reflink', quiesce=quiesce)
             assert domain['consistency'] == ('filesystem' if quiesce == 'required' else 'crash')

@@ -151,7 +151,7 @@ def test_a_host_dies(
     assert all(results[name]['failed'] for name in guests if name != DOOMED)
     assert not any(frozen(guest) for guest in others)
     assert {len(layers(guest)) for guest in others} == {2 if taken else 1}
-    assert ('Run the play again, which finishes it' in play.said) is taken
+    assert ('within ten minutes, which finishes it' in play.said) is taken
     for guest in others:
         guest.wait_acked(timeout=120)
 

@@ -167,3 +167,13 @@ CHURN = (
 def churn(guest: Guest) -> None:
     """Have the guest allocate clusters of vda all the time."""
     guest.exec('sh', '-c', f'({CHURN}) >/dev/null 2>&1 </dev/null &')
+
+
+def refused(lab: Lab, guest: Guest, run_module: Runner, task: dict[str, Any], *words: str) -> None:
+    """The task must fail alike in check mode and in earnest, name these words, and change nothing."""
+    with untouched(lab, guest):
+        predicted = run_module.fails('disk_snapshot', task, check=True)
+        failure = run_module.fails('disk_snapshot', task)
+    assert predicted['msg'] == failure['msg']
+    for word in (f'domain {guest.name}, disk vda', *words):
+        assert word in failure['msg']

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from disksnap_lab import Fleet, Guest
+from disksnap_lab import Fleet, Guest, GuestSpec
 
 CALLBACKS = Path(__file__).with_name('callback')
 COLLECTIONS = Path(__file__).resolve().parents[2] / '.build' / 'collections'
@@ -57,6 +57,18 @@ def frozen(guest: Guest) -> bool:
 def layers(guest: Guest) -> list[str]:
     """Names of the images of its first disk."""
     return sorted(path.name for path in guest.images.glob(f'{guest.name}-vda*'))
+
+
+def one_each(fleet: Fleet, name: str) -> list[Guest]:
+    """A guest on each host, which writes and has an agent; what other tests have left there goes."""
+    for host in fleet.hosts:
+        for other in host.guests():
+            other.remove()
+    made = [host.define(GuestSpec(f'{host.name}-{name}', writer_period_ms=50)) for host in fleet.hosts]
+    for guest in made:
+        guest.wait_agent()
+        guest.wait_acked()
+    return made
 
 
 class Gate:
@@ -130,6 +142,12 @@ class Play:
         self.said = self.process.communicate(timeout=timeout)[0]
         stats = re.search(r'RUN: (\{.*\})$', self.said, re.MULTILINE)
         return dict(json.loads(stats[1])['fleet_snapshot']) if stats else {}
+
+    def succeed(self, timeout: float = 300) -> dict[str, Any]:
+        """What wait returns, of a play that must go well."""
+        results = self.wait(timeout)
+        assert self.process.returncode == 0, self.said
+        return results
 
     def kill(self) -> None:
         """As the controller would die: the play, its forks and its connections at once."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers, until
-from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
+from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers, one_each, until
+from disksnap_lab import Fleet, Guest, check_copy
 
 PLAYBOOK = Path(__file__).with_name('any.yml')  # of the variables play_serial and play_strategy
 # brings a word to the process of a host: its arguments are the socket and the word
@@ -30,29 +30,20 @@ print(channel.makefile().readline())
 
 @pytest.fixture(scope='module')
 def guests(fleet: Fleet) -> list[Guest]:
-    """A guest on each host, with an agent; what other tests have left there goes."""
-    for host in fleet.hosts:
-        for other in host.guests():
-            other.remove()
-    made = [host.define(GuestSpec(f'{host.name}-app', writer_period_ms=50)) for host in fleet.hosts]
-    for guest in made:
-        guest.wait_agent()
-        guest.wait_acked()
-    return made
+    """A guest on each host."""
+    return one_each(fleet, 'app')
 
 
 def remove(fleet: Fleet, scratch: Path, snapshot: str) -> None:
     """What a test has taken."""
     play = Play(fleet, scratch, snapshot, fleet_snapshot_state='absent')
-    play.wait()
-    assert play.process.returncode == 0, play.said
+    play.succeed()
 
 
 def test_taken_on_all_hosts(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
     acked = [guest.wait_acked()['vda'] for guest in guests]
     play = Play(fleet, tmp_path, 'nightly')
-    results = play.wait()
-    assert play.process.returncode == 0, play.said
+    results = play.succeed()
     for host, guest, before in zip(fleet.hosts, guests, acked):
         result = results[host.name]
         [domain] = result['domains']
@@ -93,8 +84,7 @@ def test_a_host_that_dies_while_all_stand_still(fleet: Fleet, guests: list[Guest
     guests[1].start()
     guests[1].wait_agent()
     play = Play(fleet, tmp_path, 'weekly')
-    results = play.wait()
-    assert play.process.returncode == 0, play.said
+    results = play.succeed()
     assert [result['domains'][0]['consistency'] for result in results.values()] == ['filesystem', 'filesystem']
     remove(fleet, tmp_path, 'weekly')
 
@@ -134,8 +124,7 @@ def test_a_controller_that_dies(task: str, taken: bool, fleet: Fleet, guests: li
     foretold = Play(fleet, tmp_path, 'yearly', words=('--check',))
     assert [result['changed'] for result in foretold.wait().values()] == [True, True], foretold.said
     again = Play(fleet, tmp_path, 'yearly')
-    results = again.wait()
-    assert again.process.returncode == 0, again.said
+    results = again.succeed()
     for guest, result, held, past in zip(guests, results.values(), before if taken else after, after):
         assert result['changed'] is True
         assert len(layers(guest)) == 2
@@ -155,8 +144,7 @@ def test_a_process_that_dies_when_all_have_taken_it(fleet: Fleet, guests: list[G
     lock = f'/run/disksnap/{guests[1].domain.UUIDString()}.lock'
     fleet.host('hv2').run(['sh', '-c', f'kill -9 "$(cat {lock})"'])
     gate.open()
-    results = play.wait()
-    assert play.process.returncode == 0, play.said
+    results = play.succeed()
     assert [(result['changed'], result['failed']) for result in results.values()] == [(True, False)] * 2
     assert all(result['domains'][0]['consistency'] == 'filesystem' for result in results.values())
     again = Play(fleet, tmp_path, 'daily')
@@ -180,8 +168,7 @@ def test_a_play_that_dies_between_two_hosts(fleet: Fleet, guests: list[Guest], t
     assert [result['changed'] for result in foretold.wait().values()] == [True, True], foretold.said
     assert foretold.process.returncode == 0, foretold.said
     again = Play(fleet, tmp_path, 'monthly')
-    results = again.wait()
-    assert again.process.returncode == 0, again.said
+    results = again.succeed()
     acked = [guest.wait_acked()['vda'] for guest in guests]
     for result, guest, after in zip(results.values(), guests, acked):
         assert len(layers(guest)) == 2
@@ -195,8 +182,7 @@ def test_a_play_that_dies_between_two_hosts(fleet: Fleet, guests: list[Guest], t
 def test_one_host_that_was_added(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
     """It is there on one host for good, so that nothing that is taken now is of its instant."""
     one = Play(fleet, tmp_path, 'grown', words=('--limit', 'hv1'))
-    one.wait()
-    assert one.process.returncode == 0, one.said
+    one.succeed()
     both = Play(fleet, tmp_path, 'grown')
     both.wait()
     assert both.process.returncode != 0
@@ -208,8 +194,7 @@ def test_one_host_that_was_added(fleet: Fleet, guests: list[Guest], tmp_path: Pa
 def test_check_mode_and_tags(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
     before = [layers(guest) for guest in guests]
     foretold = Play(fleet, tmp_path, 'maybe', words=('--check',))
-    predicted = foretold.wait()
-    assert foretold.process.returncode == 0, foretold.said
+    predicted = foretold.succeed()
     assert [result['changed'] for result in predicted.values()] == [True, True]
     assert [layers(guest) for guest in guests] == before
     skipped = Play(fleet, tmp_path, 'maybe', words=('--skip-tags', 'fleet_snapshot'))
@@ -218,8 +203,7 @@ def test_check_mode_and_tags(fleet: Fleet, guests: list[Guest], tmp_path: Path) 
     assert [layers(guest) for guest in guests] == before
 
     taken = Play(fleet, tmp_path, 'maybe', words=('--tags', 'fleet_snapshot'))
-    results = taken.wait()
-    assert taken.process.returncode == 0, taken.said
+    results = taken.succeed()
     sources = [
         [result['domains'][0]['disks'][0]['backup_source'] for result in of_run.values()]
         for of_run in (predicted, results)

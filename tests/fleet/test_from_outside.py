@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.tests.fleet.harness import Play, frozen
-from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
+from ansible_collections.disksnap.libvirt.tests.fleet.harness import Play, frozen, one_each
+from disksnap_lab import Fleet, Guest, check_copy
 
 PLAYBOOK = Path(__file__).with_name('outside.yml')
 
@@ -21,13 +21,7 @@ PLAYBOOK = Path(__file__).with_name('outside.yml')
 @pytest.fixture(scope='module')
 def guests(fleet: Fleet) -> list[Guest]:
     """A guest on each host."""
-    for host in fleet.hosts:
-        for other in host.guests():
-            other.remove()
-    made = [host.define(GuestSpec(f'{host.name}-far', writer_period_ms=50)) for host in fleet.hosts]
-    for guest in made:
-        guest.wait_agent()
-    return made
+    return one_each(fleet, 'far')
 
 
 @pytest.mark.parametrize('consistency', ['host', 'fleet'])
@@ -46,8 +40,7 @@ def test_there_and_gone(consistency: str, fleet: Fleet, guests: list[Guest], tmp
     acked = [guest.wait_acked()['vda'] for guest in guests]
 
     play = Play(fleet, tmp_path, 'far', **options)
-    results = play.wait()
-    assert play.process.returncode == 0, play.said
+    results = play.succeed()
     for host, guest, before in zip(fleet.hosts, guests, acked):
         [domain] = results[host.name]['domains']
         assert (domain['name'], domain['consistency']) == (guest.name, 'filesystem')
@@ -59,6 +52,5 @@ def test_there_and_gone(consistency: str, fleet: Fleet, guests: list[Guest], tmp
         guest.wait_acked()
 
     gone = Play(fleet, tmp_path, 'far', **options, fleet_snapshot_state='absent')
-    gone.wait()
-    assert gone.process.returncode == 0, gone.said
+    gone.succeed()
     assert [guest.source_file('vda') for guest in guests] == [guest.disks['vda'].image for guest in guests]

@@ -64,8 +64,7 @@ def clear(four: Fleet, guests: dict[str, list[Guest]], tmp_path: Path) -> Iterat
             host.start()
             start(guests[host.name])
     play = Play(four, tmp_path, 'nightly', fleet_snapshot_state='absent')
-    play.wait(600)
-    assert play.process.returncode == 0, play.said
+    play.succeed(600)
     assert all(len(layers(guest)) == 1 for guest in everyone(guests))
 
 
@@ -116,8 +115,7 @@ def test_one_instant(four: Fleet, guests: dict[str, list[Guest]], tmp_path: Path
     acked = acknowledged(guests)
     with Watch({guest.name: guest.acks_path('vda') for guest in everyone(guests)}) as watch:
         play = take(four, tmp_path)
-        results = play.wait(600)
-        assert play.process.returncode == 0, play.said
+        results = play.succeed(600)
         for guest in everyone(guests):
             guest.wait_acked(timeout=120)
     whole(results, guests, acked)
@@ -159,7 +157,6 @@ def test_a_host_dies(
     start(guests[DOOMED])
     acked = before if taken else acknowledged(guests)
     play = take(four, tmp_path)
-    results = play.wait(600)
-    assert play.process.returncode == 0, play.said
+    results = play.succeed(600)
     whole(results, guests, acked)
     tell(f'{DOOMED} died before "{task}": the others were {"kept" if taken else "undone"}, and the next run was whole')

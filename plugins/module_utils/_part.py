@@ -139,7 +139,7 @@ def _take(part: Part, barrier: Barrier) -> dict[str, t.Any]:
         domains = look_up(host, (request.name for request in requests))
         uuids = [domain.uuid for domain in domains]
         retire(name, part.group, uuids, timeout=LOCK_WAIT)
-        there = taken(host, requests, part.options)
+        there = taken(domains, requests, part.options)
         if there is not None:
             return there
         names = [domain.name for domain in domains]
@@ -171,13 +171,12 @@ def _settle(part: Part, outcome: dict[str, t.Any], act: t.Callable[..., dict[str
         return act(host, requests, part.options.snapshot_name, part.group, check=False)
 
 
-def taken(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> dict[str, t.Any] | None:
+def taken(domains: t.Sequence[Domain], requests: t.Sequence[Request], options: TakeOptions) -> dict[str, t.Any] | None:
     """What the module returns where an earlier play took the snapshot on all domains, and did not finish on all.
 
     Raises:
         DiskSnapError: if that is not the one that the task asks for.
     """
-    domains = look_up(host, (request.name for request in requests))
     found = [_journal.load(domain.handle).snapshots.get(options.snapshot_name) for domain in domains]
     records = [one for one in found if one is not None and one.state in (_journal.COMMITTED, _journal.PRESENT)]
     whole = len(records) == len(found) and len({record.group for record in records}) == 1
@@ -192,20 +191,14 @@ def predict(host: Host, requests: t.Sequence[Request], options: TakeOptions) -> 
     """What ``prepare`` would return, but for the command, and with the snapshot that would be taken."""
     if not requests:
         return dict(NOTHING)
-    there = taken(host, requests, options)
+    domains = look_up(host, (request.name for request in requests))
+    there = taken(domains, requests, options)
     if there is not None:
         return there
-    outcome = take(host, requests, options, None, check=True)
-    names = [domain['name'] for domain in outcome['domains']]
+    outcome = {**take(host, requests, options, None, check=True), 'names': [domain.name for domain in domains]}
     if outcome['changed']:
-        return {**outcome, 'names': names, 'state': PREPARED}
-    return {
-        **outcome,
-        'names': names,
-        **_state_of(
-            [_record(domain, options.snapshot_name) for domain in look_up(host, (request.name for request in requests))]
-        ),
-    }
+        return {**outcome, 'state': PREPARED}
+    return {**outcome, **_state_of([_record(domain, options.snapshot_name) for domain in domains])}
 
 
 def _record(domain: Domain, name: str) -> SnapshotRecord:

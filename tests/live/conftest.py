@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.tests.live.harness import Guests, Runner
+from ansible_collections.disksnap.libvirt.tests.live.harness import Guests, Runner, until, watchdogs
 from disksnap_lab import Lab
 
 
@@ -24,6 +24,13 @@ def lab() -> Iterator[Lab]:
     lab.down()
     with lab:
         yield lab
+
+
+@pytest.fixture(scope='module', autouse=True)
+def no_process_left() -> Iterator[None]:
+    """No module of a file has left a process, once the file's guests are gone too."""
+    yield
+    until('the end of all processes that the modules left', lambda: not watchdogs(), 60)
 
 
 @pytest.fixture(scope='session')

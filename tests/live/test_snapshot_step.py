@@ -29,6 +29,7 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     ready,
     until,
     untouched,
+    watchdogs,
 )
 from disksnap_lab import Guest, GuestSpec, Lab
 
@@ -47,6 +48,10 @@ def pair(both: list[Guest], run_module: Runner) -> Iterator[list[Guest]]:
     for guest in both:
         ready(guest)
     yield both
+    # what a play prepares and says no last word to waits for ten minutes
+    for process in watchdogs():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
     put_back(*both)
 
 

@@ -15,6 +15,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, PULL, DiskMerge, MergeOptions
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 
 if t.TYPE_CHECKING:
@@ -183,15 +184,15 @@ def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
     heir = merge.base if merge.direction == COMMIT else merge.top
     if heir is None or heir.path is None or heir.path.startswith('/dev/'):
         return []
-    info, found = pools.volume(heir.path), pools.find(posixpath.dirname(heir.path))
-    if info is None or found is None:
+    info = pools.volume(heir.path)
+    if info is None:
         return []
     sizes = [found_info.allocation for found_info in map(pools.volume, merge.files) if found_info is not None]
     least = int(max(sizes, default=0) * (1 - _TABLES)) - info.allocation  # all that one of them holds must find room
     most = merge.bytes
     if heir.format == 'raw':
         most = min(most, max(0, info.capacity - info.allocation))
-    free = _free(found[0], reading)
+    free = _free(pools, heir.path, reading)
     if least > free:
         raise reading.error(
             f'{heir.path} must grow by {least} bytes at least, and its file system has {free} left', 'Make room there.'
@@ -204,6 +205,9 @@ def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
     return []
 
 
-def _free(pool: t.Any, reading: Reading) -> int:
-    with explained('Failed to read the free space of the storage pool', domain=reading.domain.name):
-        return t.cast(int, pool.info()[3])
+def _free(pools: Pools, path: str, reading: Reading) -> int:
+    try:
+        return pools.available(posixpath.dirname(path))
+    except DiskSnapError as error:
+        error.domain = error.domain or reading.domain.name
+        raise

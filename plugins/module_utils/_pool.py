@@ -14,6 +14,7 @@ import contextlib
 import os
 import posixpath
 import secrets
+import time
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, is_local
@@ -32,7 +33,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume impor
 TRANSIENT_PREFIX = 'disksnap-'
 # pools whose volumes are files in a directory that the pool's target path names
 DIRECTORY_TYPES = ('dir', 'fs', 'netfs')
-_TRIES = 5
+# Where many runs work side by side, the transient pool of a directory may be another's, which closes it at any moment;
+# libvirt allows one pool a directory. So what failed for that is tried again for as long.
+_PATIENCE = 30.0
+_PAUSE = 0.02
 
 T = t.TypeVar('T')
 
@@ -121,7 +125,8 @@ class Pools:
                 if info is None or info.type not in DIRECTORY_TYPES or not info.path:
                     continue
                 if posixpath.normpath(info.path) == wanted:
-                    self._start(pool)
+                    if not info.name.startswith(TRANSIENT_PREFIX):
+                        self._start(pool)
                     return pool, info
         return None
 
@@ -165,17 +170,25 @@ class Pools:
         return self._with_pool_at(posixpath.dirname(path), action)
 
     def _with_pool_at(self, directory: str, action: t.Callable[[t.Any, PoolInfo], T]) -> T:
-        """Run ``action`` on the pool of a directory; again if another run closed that transient pool meanwhile."""
-        tries_left = _TRIES
+        """Run ``action`` on the pool of a directory; again if another run opens or closes a transient one meanwhile."""
+        gone = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID)
+        deadline = time.monotonic() + _PATIENCE
         while True:
-            tries_left -= 1
-            pool, info = self.at(directory)
+            late = time.monotonic() >= deadline
+            try:
+                pool, info = self.at(directory)
+            except DiskSnapError as error:
+                # "Storage source conflict": another run has opened a pool there since we looked
+                if late or error.code not in (libvirt.VIR_ERR_OPERATION_FAILED, *gone):
+                    raise
+                time.sleep(_PAUSE)
+                continue
             try:
                 return action(pool, info)
             except libvirt.libvirtError as error:
-                gone = error.get_error_code() in (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID)
-                if not gone or not info.name.startswith(TRANSIENT_PREFIX) or not tries_left:
+                if late or error.get_error_code() not in gone or not info.name.startswith(TRANSIENT_PREFIX):
                     raise
+            time.sleep(_PAUSE)
 
     # -- volumes ------------------------------------------------------------------------------------------
 

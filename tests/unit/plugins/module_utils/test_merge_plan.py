@@ -113,11 +113,8 @@ class Pools:
 
     def refresh(self, _path: str) -> None: ...
 
-    def find(self, _directory: str) -> Any:
-        return self, None
-
-    def info(self) -> list[int]:
-        return [0, 0, 0, self.free]
+    def available(self, _directory: str) -> int:
+        return self.free
 
 
 class Connection:

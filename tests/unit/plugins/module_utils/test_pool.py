@@ -11,7 +11,9 @@ import typing as t
 import libvirt
 import pytest
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _pool
 from ansible_collections.disksnap.libvirt.plugins.module_utils._chain import whole
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain
 
@@ -81,3 +83,74 @@ def test_a_raw_device_in_no_pool_ends_a_chain() -> None:
     pools = Pools(FakeConnection(FakePool('logical', '/dev/vg')), 'qemu:///system')
 
     assert [layer.key for layer in whole(disk, pools, 'web').chain] == ['/dev/vg/thin']
+
+
+class Crowded:
+    """A host where others open and close transient pools at one directory. ``script`` is what befalls us, in order."""
+
+    def __init__(self, *script: str) -> None:
+        self.script = list(script)
+
+    def next(self, *events: str) -> str | None:
+        return self.script.pop(0) if self.script and self.script[0] in events else None
+
+    def listAllStoragePools(self, _flags: int) -> list[t.Any]:
+        return [CrowdedPool(self, 'disksnap-1-x')] if self.next('listed') else []
+
+    def storagePoolCreateXML(self, _xml: str, _flags: int) -> CrowdedPool:
+        if self.next('conflict'):
+            raise failure(libvirt.VIR_ERR_OPERATION_FAILED)
+        return CrowdedPool(self, 'disksnap-2-y')
+
+
+class CrowdedPool:
+    """A pool that may be gone when it is asked."""
+
+    def __init__(self, host: Crowded, name: str) -> None:
+        self._host = host
+        self._name = name
+
+    def XMLDesc(self, _flags: int) -> str:
+        return f'<pool type="dir"><name>{self._name}</name><target><path>/srv</path></target></pool>'
+
+    def refresh(self, _flags: int) -> None:
+        if self._host.next('gone'):
+            raise failure(libvirt.VIR_ERR_NO_STORAGE_POOL)
+
+    def isActive(self) -> bool:
+        raise failure(libvirt.VIR_ERR_NO_STORAGE_POOL)
+
+    def storageVolLookupByName(self, _name: str) -> t.NoReturn:
+        raise failure(libvirt.VIR_ERR_NO_STORAGE_VOL)
+
+
+def failure(code: int) -> libvirt.libvirtError:
+    error = libvirt.libvirtError('x')
+    error.err = (code, 0, 'x', 2, '', '', '', 0, 0)
+    return error
+
+
+@pytest.mark.parametrize(
+    'script',
+    [
+        ['listed', 'gone'] * 20,
+        ['conflict', 'conflict', 'listed', 'gone', 'conflict'],
+        ['listed'],
+        [],
+    ],
+)
+def test_others_may_open_and_close_pools_at_the_same_directory(script: list[str]) -> None:
+    host = Crowded(*script)
+    pools = Pools(host, 'qemu:///system')
+
+    assert pools.available('/srv') == 0
+
+    assert host.script == []
+
+
+def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pool, '_PATIENCE', 0.1)
+    pools = Pools(Crowded(*['conflict'] * 1000), 'qemu:///system')
+
+    with pytest.raises(DiskSnapError, match='Failed to open a storage pool at /srv'):
+        pools.available('/srv')

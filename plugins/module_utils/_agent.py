@@ -24,6 +24,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 SYNC_AGAIN_AFTER = 0.3
 SYNC_ROUNDS = 3
 SYNC_LIMIT = 60.0
+# an answer that did not come within this many seconds may never come: a message is lost where the agent is restarted
+ASK_AGAIN_AFTER = 10
+# an attempt that failed sooner was refused, and asking again is of no use
+_WAITED = 1.0
 
 
 class Agent:
@@ -52,6 +56,8 @@ class Agent:
     def command(self, name: str, **arguments: t.Any) -> t.Any:
         """Run one agent command of QEMU's protocol; what it returns, decoded.
 
+        It must be one that may be run twice: where no answer comes, it is asked for again until the timeout has passed.
+
         Raises:
             DiskSnapError: if the agent does not answer in time, refuses, or answers what cannot be read.
         """
@@ -59,13 +65,37 @@ class Agent:
         if arguments:
             request['arguments'] = arguments
         with explained(f'Failed to run {name} in the guest', domain=self._name):
-            reply = libvirt_qemu.qemuAgentCommand(self._domain, json.dumps(request), self._timeout, 0)
+            reply = self._ask(json.dumps(request))
         try:
             return json.loads(reply).get('return')
         except (ValueError, TypeError, AttributeError) as error:
             raise DiskSnapError(
                 f'Failed to run {name} in the guest', domain=self._name, why=f'its agent answers {reply!r:.100}'
             ) from error
+
+    def _ask(self, request: str) -> str:
+        """Ask until an answer comes or the timeout has passed.
+
+        libvirt gives an agent that it has lost step with 5 s to come back (QEMU_AGENT_WAIT_TIME in its qemu_agent.c),
+        however long the command itself may take.
+        """
+        deadline = time.monotonic() + self._timeout
+        left = float(self._timeout)
+        while True:
+            started = time.monotonic()
+            try:
+                return t.cast(
+                    str,
+                    libvirt_qemu.qemuAgentCommand(
+                        self._domain, request, min(ASK_AGAIN_AFTER, max(1, math.ceil(left))), 0
+                    ),
+                )
+            except libvirt.libvirtError as error:
+                now = time.monotonic()
+                left = deadline - now
+                silent = error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE and now - started >= _WAITED
+                if not silent or left <= 0:
+                    raise
 
     def freeze(self, mountpoints: t.Sequence[str] | None) -> int:
         """Freeze all file systems, or those named; how many were frozen.

@@ -25,7 +25,7 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     untouched,
     watchdogs,
 )
-from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
+from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab, agent
 
 LONG = 120
 
@@ -225,6 +225,20 @@ def test_one_that_cannot_freeze_its_mountpoints_thaws_the_group(
     assert 'domain db' in failure['msg']
     assert '/mnt/vdb' in failure['msg']
     until('end of the watchdog', lambda: not watchdogs(), 10)
+
+
+def test_an_agent_that_answers_late(db: Guest, run_module: Runner) -> None:
+    """libvirt itself waits 5 s for an agent that it has lost step with, whatever the timeout of the command."""
+    away = 'agent=$PPID; sleep 1; kill -STOP "$agent"; sleep 15; kill -CONT "$agent"'
+    db.agent_command('guest-exec', path='/bin/sh', arg=['-c', away])
+    until('an agent that does not answer', lambda: not agent.answers(db.domain))
+
+    [frozen_now] = run_module(
+        'storage_quiesce', {'name': 'db', 'state': 'quiesced', 'agent_timeout': 60, 'max_frozen': LONG}
+    )['domains']
+
+    assert frozen_now['state'] == 'quiesced'
+    run_module('storage_quiesce', {'name': 'db', 'state': 'thawed'})
 
 
 def test_preferred_freezes_those_that_can_be_and_warns(app: Guest, deaf: Guest, run_module: Runner) -> None:

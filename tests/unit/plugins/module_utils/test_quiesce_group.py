@@ -174,6 +174,43 @@ def test_a_garbled_answer_is_an_error_of_ours(answer: str, monkeypatch: pytest.M
         Agent(FakeDomain('web'), 1).frozen()
 
 
+class Unsteady:
+    """An agent that does not answer the first times it is asked; each attempt takes as long as it may."""
+
+    def __init__(self, silent: int, monkeypatch: pytest.MonkeyPatch, *, refused: bool = False) -> None:
+        self.silent, self.refused, self.now = silent, refused, 100.0
+        self.asked: list[int] = []
+        monkeypatch.setattr(_agent, 'libvirt_qemu', SimpleNamespace(qemuAgentCommand=self.command))
+        monkeypatch.setattr(_agent, 'time', SimpleNamespace(monotonic=lambda: self.now))
+
+    def command(self, _domain: t.Any, _request: str, timeout: int, _flags: int) -> str:
+        self.asked.append(timeout)
+        if len(self.asked) > self.silent:
+            return '{"return": "thawed"}'
+        self.now += 0 if self.refused else timeout
+        error = libvirt.libvirtError('x')
+        error.err = (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, 0, 'not available for now', 2, '', '', '', 0, 0)
+        raise error
+
+
+def test_an_agent_is_asked_again_until_its_timeout_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = Unsteady(2, monkeypatch)
+    assert Agent(FakeDomain('web'), 25).frozen() is False
+    assert patient.asked == [10, 10, 5]
+
+    tried = Unsteady(3, monkeypatch)
+    with pytest.raises(DiskSnapError, match='not available for now'):
+        Agent(FakeDomain('web'), 25).frozen()
+    assert tried.asked == [10, 10, 5]
+
+
+def test_an_agent_that_is_not_there_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = Unsteady(1, monkeypatch, refused=True)
+    with pytest.raises(DiskSnapError):
+        Agent(FakeDomain('web'), 25).frozen()
+    assert absent.asked == [10]
+
+
 # -- the watchdog -----------------------------------------------------------------------------------------------
 
 

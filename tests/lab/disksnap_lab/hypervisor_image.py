@@ -103,6 +103,15 @@ def sources(index_targets: str) -> list[str]:
     return [f'deb {uri} {suite} main' for label, uri in found.items() for suite in suites[label]]
 
 
+def debian_mirror() -> str:
+    """Where apt of this machine takes Debian from."""
+    return sources(_index_targets())[0].split()[1]
+
+
+def _index_targets() -> str:
+    return run(['apt-get', 'indextargets', '--format', '$(REPO_URI) $(LABEL)', 'Created-By: Packages']).stdout
+
+
 def proxies(apt_config: str) -> list[str]:
     """The lines of apt's configuration that say how to get out."""
     return re.findall(r'^(Acquire::https?::Proxy.* ".+";)$', apt_config, re.MULTILINE)
@@ -136,8 +145,7 @@ def _only(found: Iterable[Path], what: str) -> Path:
 
 
 def _debootstrap(tree: Path) -> None:
-    created = ['--format', '$(REPO_URI) $(LABEL)', 'Created-By: Packages']
-    mirrors = sources(run(['apt-get', 'indextargets', *created]).stdout)
+    mirrors = sources(_index_targets())
     options = ['APT::Install-Recommends "false"', *proxies(run(['apt-config', 'dump']).stdout)]
     packages = package_names((SOURCE / 'hypervisor' / 'packages.txt').read_text(encoding='utf-8'))
     argv = ['mmdebstrap', '--mode=root', '--variant=minbase', f'--include={",".join(packages)}']

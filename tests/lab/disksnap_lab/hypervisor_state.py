@@ -17,6 +17,7 @@ from .commands import run
 from .guest_image import GuestImage, guest_image
 from .hypervisor_guest import HypervisorGuest
 from .hypervisor_image import HypervisorImage, digest, hypervisor_image, hypervisor_root
+from .hypervisor_qemu import emulator
 from .hypervisor_ssh import Connection
 from .hypervisor_vm import DISKS, Machine, end
 from .paths import SOURCE, locked
@@ -50,7 +51,7 @@ def hypervisor_state(say: Callable[[str], None] = lambda _text: None) -> Hypervi
     """The state that this recipe, these images and this machine's QEMU make; made when it isn't there yet (minutes)."""
     guest = guest_image()
     image = hypervisor_image()
-    qemu = run(['qemu-system-x86_64', '--version']).stdout
+    qemu = run([*emulator(), '--version']).stdout
     recipe = [(SOURCE / name).read_bytes() for name in _RECIPE]
     name = digest(image.directory.name, guest.directory.name, qemu, *recipe)
     state = HypervisorState(hypervisor_root() / f'state-{name}', image)

@@ -17,6 +17,7 @@ from typing import Any
 from .commands import run
 from .errors import LabError
 from .hypervisor_image import HypervisorImage
+from .hypervisor_qemu import emulator
 from .waiting import wait_for
 
 # Disks beside the root file system's; inside they are /dev/disk/by-id/virtio-NAME.
@@ -71,7 +72,7 @@ class Machine:
         raise LabError(f'Failed to start {self.directory}: found no free port')
 
     def _argv(self, state: str | None) -> list[str]:
-        argv = ['qemu-system-x86_64', '-name', f'disksnap-{self.directory.name}', '-nodefaults', '-no-user-config']
+        argv = [*emulator(), '-name', f'disksnap-{self.directory.name}', '-nodefaults', '-no-user-config']
         argv += ['-machine', _MACHINE, '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max', '-smp', '2']
         argv += ['-m', str(MEMORY_MIB), '-display', 'none', '-serial', f'file:{self.console}', '-no-reboot']
         argv += ['-kernel', str(self.image.kernel), '-initrd', str(self.image.initrd), '-append', _CMDLINE]

@@ -36,15 +36,18 @@ PERIOD_MS = 500
 AIMS = {'host': 2.0, 'fleet': 4.0}
 WINDOW_AIM = 0.2
 PING, HOST, FLEET = 'ping', 'host', 'fleet'
+# names of tasks of the role
+FREEZE, COMMIT = 'Say freeze', 'Say commit'
 _TIMEOUT = 1800
 
 
 @dataclass(frozen=True)
 class Run:
-    """One play: seconds, and MiB of the controller's process at its largest."""
+    """One play: seconds, MiB of the controller's process at its largest, seconds of the steps with frozen guests."""
 
     seconds: float
     memory_mib: float
+    frozen: float = 0.0
 
 
 @dataclass
@@ -71,7 +74,11 @@ class Scene:
             'ANSIBLE_CONFIG': str(config),
             'ANSIBLE_HOME': str(self.scratch / 'ansible'),
             'ANSIBLE_PIPELINING': '1',
+            'ANSIBLE_CALLBACK_PLUGINS': str(HERE / 'callback'),
+            'ANSIBLE_CALLBACKS_ENABLED': 'stamps',
+            'STAMPS': str(self.scratch / 'stamps'),
         }
+        (self.scratch / 'stamps').unlink(missing_ok=True)
         with tempfile.TemporaryFile('w+', encoding='utf-8') as said:
             started = time.monotonic()
             process = subprocess.Popen(argv, stdout=said, stderr=subprocess.STDOUT, env={**os.environ, **ours})
@@ -82,8 +89,15 @@ class Scene:
             seconds = time.monotonic() - started
             if process.returncode != 0:
                 said.seek(0)
-                raise RuntimeError(f'{playbook} over {entries} hosts failed: {said.read()[-3000:]}')
-        return Run(seconds, memory)
+                raise RuntimeError(f'{playbook} over {entries} hosts failed: {said.read()[-300000:]}')
+        return Run(seconds, memory, self._frozen())
+
+    def _frozen(self) -> float:
+        """Seconds from the first freeze to the last answer to the commit, be there guests to freeze or not."""
+        stamps = [json.loads(line) for line in (self.scratch / 'stamps').read_text(encoding='utf-8').splitlines()]
+        begun = [at for name, at in stamps if name.endswith(FREEZE)]
+        committed = [place for place, (name, _at) in enumerate(stamps) if name.endswith(COMMIT)]
+        return stamps[committed[-1] + 1][1] - begun[0] if begun else 0.0
 
     def snapshot(self, consistency: str, entries: int, name: str, state: str = 'present') -> Run:
         """Run the role."""
@@ -166,6 +180,12 @@ def _cost(found: Scene, entries: int, kind: str, name: str) -> Run:
 
 def _growth(runs: dict[tuple[int, str], list[Run]]) -> Iterator[str]:
     few, many = ENTRIES
+    steps = [statistics.median(run.frozen for run in runs[entries, FLEET]) for entries in ENTRIES]
+    yield (
+        f'fleet: from the word freeze to the last answer to commit: {steps[0]:.2f} s with {few} hosts, '
+        f'{steps[1]:.2f} s with {many} and {FORKS} forks, '
+        f'{(steps[1] - steps[0]) / (many - few) * 1000:.0f} ms for each more'
+    )
     for kind in (PING, HOST, FLEET):
         seconds = [statistics.median(run.seconds for run in runs[entries, kind]) for entries in ENTRIES]
         memory = [max(run.memory_mib for run in runs[entries, kind]) for entries in ENTRIES]
@@ -221,10 +241,12 @@ def _standstill(guests: Sequence[Guest], take: Callable[[], object]) -> float:
         take()
         for guest in guests:
             guest.wait_acked(timeout=120)
-    standstills = watch.standstills(1.4 * PERIOD_MS)
+    # a guest that stood still for less than the time between two of its records shows nothing of it
+    standstills = {name: gaps for name, gaps in watch.standstills(1.4 * PERIOD_MS).items() if gaps}
     begin, end = together(standstills)
     at_once = [gap for gaps in standstills.values() for gap in gaps if gap[0] <= begin and gap[1] >= end]
-    if len(at_once) < len(guests):  # as with the playbook of virsh, if a guest was thawed before another was frozen
+    # as with the playbook of virsh, if a guest was thawed before another was frozen
+    if len(at_once) < len(standstills):
         at_once = [max(gaps, key=lambda gap: gap[1] - gap[0]) for gaps in standstills.values()]
     return (max(gap[1] for gap in at_once) - min(gap[0] for gap in at_once)) * 1000
 

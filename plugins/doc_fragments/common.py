@@ -46,6 +46,8 @@ options:
           - V(lvm) takes an LVM snapshot of the logical volume below the disk.
           - V(btrfs) takes a read-only snapshot of the subvolume that the image is in.
           - V(reflink) clones the image within its file system.
+          - V(array) has a storage array take the snapshot, by tasks of the play. Only the role
+            P(disksnap.libvirt.fleet_snapshot#role) can do so, and M(disksnap.libvirt.snapshot_step).
         type: str
         choices:
           - auto
@@ -53,11 +55,13 @@ options:
           - lvm
           - btrfs
           - reflink
+          - array
       method_xml:
         description:
           - The same as the method and its options, as the text of a C(<diskSnapshot>) element, for example
             V(<diskSnapshot method='lvm'><device path='/dev/vg/lv4'/></diskSnapshot>).
-          - Excludes the options that it stands for, which are C(method), C(device), C(pool), C(file) and C(size).
+          - Excludes the options that it stands for, which are C(method), C(device), C(pool), C(file),
+            C(size) and C(volume).
         type: str
       device:
         description:
@@ -81,6 +85,12 @@ options:
           - For V(lvm), the space reserved for copy-on-write data, as a whole number with K, M, G, T or P (powers of
             1024) or with V(%ORIGIN), as V(2G) or V(20%ORIGIN). Thin volumes have none.
         type: str
+      volume:
+        description:
+          - For V(array), what identifies the volume below the disk to its array, as a serial number or a name. The keys
+            are the array's business, and that of the tasks that ask it; they get them as they stand here.
+          - Volumes with an equal C(group) are handed to these tasks together.
+        type: dict
   domains:
     description:
       - Several domains, handled as one group.

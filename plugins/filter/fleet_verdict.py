@@ -56,7 +56,7 @@ _value:
           where all have the snapshot.
         - V(finish) where some have it as V(present) and the others as V(committed), all of one group.
         - V(mixed) where it is V(committed) on some hosts only, of a group that is V(present) on none, so that it can be
-          undone.
+          undone, or V(left) on some.
         - V(partial) where it is V(present) on some hosts only, or on all and not of one group.
         - V(nothing) where no host has a guest to take.
       type: str
@@ -74,7 +74,8 @@ _value:
       description: What the hosts warn of, keyed by host.
       type: dict
     interrupted:
-      description: The groups that are V(committed) on some host and V(present) on none, if all hosts have answered.
+      description:
+        - The groups that are V(committed) or V(left) on some host and V(present) on none, if all hosts have answered.
       type: list
       elements: str
 """
@@ -82,6 +83,7 @@ _value:
 PREPARED = 'prepared'
 COMMITTED = 'committed'
 PRESENT = 'present'
+LEFT = 'left'
 NOTHING = 'nothing'
 _KEPT = ('changed', 'domains')
 
@@ -100,10 +102,10 @@ def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:
     # guests of one host that are of no common group are not of one instant with those of other hosts either
     groups = {
         state: {answer.get('group') or f'?{host}' for host, answer in answers.items() if answer.get('state') == state}
-        for state in (PRESENT, COMMITTED)
+        for state in (PRESENT, COMMITTED, LEFT)
     }
-    known = groups[PRESENT] | groups[COMMITTED]
-    interrupted = sorted(groups[COMMITTED] - groups[PRESENT]) if not faults else []
+    known = groups[PRESENT] | groups[COMMITTED] | groups[LEFT]
+    interrupted = sorted((groups[COMMITTED] | groups[LEFT]) - groups[PRESENT]) if not faults else []
     verdict = {
         'go': not faults,
         'why': ' '.join(faults),
@@ -123,7 +125,7 @@ def fleet_verdict(results: dict[str, t.Any]) -> dict[str, t.Any]:
 def _state(states: set[str], groups: set[str], interrupted: t.Sequence[str]) -> str:
     if not states:
         return 'nothing'
-    if len(states) == 1 and len(groups) <= 1:
+    if len(states) == 1 and len(groups) <= 1 and states != {LEFT}:
         return next(iter(states))
     if states == {PRESENT, COMMITTED} and len(groups) == 1:
         return 'finish'

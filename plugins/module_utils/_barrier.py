@@ -36,7 +36,8 @@ FREEZE, COMMIT, THAW, FINISH, ABANDON = 'freeze', 'commit', 'thaw', 'finish', 'a
 # how long a word may take to arrive once somebody has connected, in seconds
 _WORD_WITHIN = 5.0
 _RETIRE = 'retire'
-_LONGEST = 65536
+# the identities of a host's volumes come with the word, some hundred bytes each
+_LONGEST = 1 << 20
 # Its arguments are the socket and the word. An answer may take as long as undoing does, or the check of large copies.
 _CLIENT = """
 import json, socket, sys
@@ -106,8 +107,8 @@ class Barrier:
         if self._listener is None:
             self._open()
 
-    def wait(self, step: str, *, until: float | None = None, **facts: t.Any) -> None:
-        """Answer the last word with the facts, and wait for the word for ``step``.
+    def wait(self, step: str, *, until: float | None = None, **facts: t.Any) -> dict[str, t.Any]:
+        """Answer the last word with the facts, and wait for the word for ``step``; what the play says beside it.
 
         Args:
             until: when to stop waiting, by the monotonic clock; the patience applies where there is none.
@@ -123,14 +124,15 @@ class Barrier:
         if not self._answer({'failed': False, 'next': step, **told, **facts}):
             raise Abandoned('Failed to go on with the snapshot', why='the play that takes it has hung up')
         deadline = time.monotonic() + self._patience if until is None else until
-        word = self._hear(deadline)
+        word, beside = self._hear(deadline)
         while word not in (step, ABANDON, None):
             self._answer({'failed': True, 'msg': f'Failed to {word}: the next step is {step}.'})
-            word = self._hear(deadline)
+            word, beside = self._hear(deadline)
         if word is None:
             raise Silence('Failed to go on with the snapshot', why=f'the play that takes it did not say {step} in time')
         if word == ABANDON:
             raise Abandoned('Failed to go on with the snapshot', why='the play that takes it has given it up')
+        return beside
 
     def end(self, **facts: t.Any) -> None:
         """Answer the last word, and listen no more."""
@@ -159,8 +161,8 @@ class Barrier:
                 return False
         return True
 
-    def _hear(self, deadline: float) -> str | None:
-        """The next word; None if none came in time. Who says it waits for an answer."""
+    def _hear(self, deadline: float) -> tuple[str | None, dict[str, t.Any]]:
+        """The next word, None if none came in time, and what came with it. Who says it waits for an answer."""
         listener = t.cast(socket.socket, self._listener)
         while select.select([listener], [], [], max(0.0, deadline - time.monotonic()))[0]:
             asker, _address = listener.accept()
@@ -178,11 +180,11 @@ class Barrier:
                 continue
             self._asker = asker
             if not word.startswith(_RETIRE.encode()):
-                return word.decode('utf-8', 'replace')
+                return _split(word)
             if self._is_retired_by(word):
-                return ABANDON
+                return ABANDON, {}
             self._answer({'failed': False})
-        return None
+        return None, {}
 
     def _is_retired_by(self, word: bytes) -> bool:
         try:
@@ -190,6 +192,16 @@ class Barrier:
         except (TypeError, ValueError):
             return False
         return group != self._group and not self._uuids.isdisjoint(uuids)
+
+
+def _split(line: bytes) -> tuple[str, dict[str, t.Any]]:
+    """A word, and the JSON object that may come after it."""
+    word, _space, rest = line.decode('utf-8', 'replace').partition(' ')
+    try:
+        beside = json.loads(rest) if rest else {}
+    except ValueError:
+        beside = None
+    return (word, beside) if isinstance(beside, dict) else (f'{word} {rest[:100]}', {})
 
 
 def _place(snapshot_name: str) -> str:

@@ -71,6 +71,9 @@ class DiskRecord:
     ``reason`` says why this method. ``made``, which is not written, says that this very run made the volumes, so that
     whatever has their names now is what became of them. ``backing`` are the images that a copy's own header names, from
     top to bottom: the backup source is right only as long as none of them changes.
+
+    Of a volume that the tasks of a play have an array take: ``identity`` is what they returned, as JSON; ``reverted``
+    says that the array has taken the volume back, during a revert; ``gone`` that it has no snapshot any more.
     """
 
     target: str
@@ -83,6 +86,9 @@ class DiskRecord:
     reason: str = ''
     made: bool = field(default=False, metadata={'written': False})
     backing: list[str] = field(default_factory=list)
+    identity: str | None = None
+    reverted: bool = False
+    gone: bool = False
 
 
 @dataclass
@@ -259,7 +265,7 @@ class Journal:
 # A record is an element whose attributes are its scalar fields; a field that holds XML or free text is a child
 # with that text; a field that holds records is a child per record. None is absence.
 
-_TEXTS = ('xml', 'original', 'modified_disk', 'method_xml', 'description', 'reason')
+_TEXTS = ('xml', 'original', 'modified_disk', 'method_xml', 'description', 'reason', 'identity')
 
 
 def _scalar(value: t.Any) -> str:

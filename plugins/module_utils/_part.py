@@ -19,7 +19,7 @@ import socket
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _array, _journal, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import (
     FINISH,
     Abandoned,
@@ -46,6 +46,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._take import Take
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 
 PREPARED, ABSENT = 'prepared', 'absent'
+# an array may have what an interrupted run began
+LEFT = 'left'
 # no domain is selected here
 NOTHING = {'state': 'nothing', 'changed': False, 'names': [], 'domains': []}
 
@@ -142,6 +144,9 @@ def _take(part: Part, barrier: Barrier) -> dict[str, t.Any]:
         there = taken(domains, requests, part.options)
         if there is not None:
             return there
+        group = _array.left(domains, name)
+        if group is not None:
+            return {'changed': False, 'state': LEFT, 'group': group, 'names': [one.name for one in domains]}
         names = [domain.name for domain in domains]
         barrier.tell(names=names)
         barrier.claim(part.group, uuids)

@@ -134,6 +134,8 @@ def _warnings(removals: t.Sequence[Removal], *, check: bool) -> list[str]:
     warnings = []
     for one in removals:
         for disk in one.lost:
+            if method_of(disk.method).by_play:
+                continue  # the play has seen to it
             place = f'The snapshot of disk {disk.target} of the domain {one.domain.name} is lost'
             if method_of(disk.method).copies:
                 warnings.append(f'{place}: the storage does not have it any more; the entry {verb} cleared.')

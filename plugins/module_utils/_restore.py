@@ -55,6 +55,9 @@ class Restoration:
         journal = _journal.load(self.domain.handle)
         record = journal.snapshots[self.name]
         record.state, record.revert = state, revert
+        if revert is not None and revert.stage == STOPPING:
+            for disk in record.disks:
+                disk.reverted = False
         record.owner = _journal.owner() if revert is not None else record.owner
         _journal.store(self.domain.handle, journal)
 
@@ -147,8 +150,11 @@ def mixed_disks(domain: Domain, record: SnapshotRecord) -> DiskSnapError:
 # -- before ---------------------------------------------------------------------------------------------------------
 
 
-def refuse(domain: Domain, record: SnapshotRecord, *, force: bool) -> list[str]:
+def refuse(domain: Domain, record: SnapshotRecord, *, force: bool, by_play: bool = False) -> list[str]:
     """Look whether a domain can go back. Changes nothing.
+
+    Args:
+        by_play: the play takes back what only it can.
 
     Returns:
         What the operator should know all the same, as warnings.
@@ -181,7 +187,8 @@ def refuse(domain: Domain, record: SnapshotRecord, *, force: bool) -> list[str]:
         fault = method_of(disk.method).fault(domain, disk)
         if fault is not None:
             raise DiskSnapError(what, domain=domain.name, disk=disk.target, why=fault, hint='Nothing was changed.')
-        method_of(disk.method).refuse_revert(domain, disk)
+        if not (by_play and method_of(disk.method).by_play):
+            method_of(disk.method).refuse_revert(domain, disk)
     return _left_as_they_are(domain, record)
 
 

@@ -35,7 +35,8 @@ def _disk(record: DiskRecord) -> dict[str, t.Any]:
         'reason': record.reason,
         'method_xml': record.method_xml,
         'modified_disk': record.modified_disk,
-        'backup_source': asdict(record.backup_source),
+        # null as long as an array has not told what it is
+        'backup_source': asdict(record.backup_source) if record.backup_source.type else None,
         'volumes': [asdict(volume) for volume in record.volumes],
     }
 

@@ -62,6 +62,39 @@ def revert(
     return _outcome(pairs, warnings)
 
 
+def halt(
+    host: Host, requests: t.Sequence[Request], snapshot_name: str, *, force: bool, timeout: float, check: bool
+) -> dict[str, t.Any]:
+    """Stop all domains for a revert in which an array takes part; once its volumes are back, ``revert`` goes on.
+
+    A domain that an earlier run has stopped for it stays as it is.
+
+    Raises:
+        DiskSnapError: nothing was changed.
+    """
+    domains = look_up(host, (request.name for request in requests))
+    with contextlib.ExitStack() as stack:
+        if not check:
+            stack.enter_context(work_on(domains, wait=timeout))
+        journals = [(domain, _journal.load(domain.handle)) for domain in domains]
+        left = [(domain, journal) for domain, journal in journals if not _is_stopped(domain, journal, snapshot_name)]
+        warnings = [] if check else settle(left)
+        pairs = [(domain, _record(domain, request, snapshot_name, ())) for domain, request in zip(domains, requests)]
+        going = {domain.uuid for domain, _journal in left}
+        for domain, record in pairs:
+            if domain.uuid in going:
+                warnings += _restore.refuse(domain, record, force=force, by_play=True)
+        if not check:
+            _stop([Restoration(domain, snapshot_name) for domain, _journal in left], pairs, warnings)
+    return {**_outcome(pairs, warnings), 'changed': bool(left), 'names': [domain.name for domain in domains]}
+
+
+def _is_stopped(domain: Domain, journal: Journal, snapshot_name: str) -> bool:
+    record = journal.snapshots.get(snapshot_name)
+    stopped = record is not None and record.revert is not None and record.revert.stage == _journal.RESTORING
+    return stopped and not domain.live
+
+
 def _ends_with_settling(domain: Domain, journal: Journal, snapshot_name: str) -> bool:
     """Whether an interrupted run was on its way to this snapshot, so that to end its work is all there is to do."""
     record = journal.snapshots.get(snapshot_name)
@@ -97,16 +130,21 @@ def _record(domain: Domain, request: Request, snapshot_name: str, halves: t.Sequ
 def _go_back(pairs: t.Sequence[tuple[Domain, SnapshotRecord]], deadline: float, warnings: list[str]) -> None:
     """Stop all, put all back, start all. A domain that fails does not keep the others from ending what was begun."""
     ways = [Restoration(domain, record.name) for domain, record in pairs]
-    for way in ways:
-        way.begin()
+    _stop(ways, pairs, warnings)
     failed: list[DiskSnapError] = []
-    _each(ways, Restoration.stop, failed)
-    if failed:
-        _call_off(ways)
-        raise _first(failed, pairs, warnings)
     backs = _each(ways, lambda way: way.restore(deadline), failed)
     _each(backs, Restoration.start, failed)
     if failed:
+        raise _first(failed, pairs, warnings)
+
+
+def _stop(ways: t.Sequence[Restoration], pairs: t.Sequence[tuple[Domain, SnapshotRecord]], warnings: list[str]) -> None:
+    failed: list[DiskSnapError] = []
+    for way in ways:
+        way.begin()
+    _each(ways, Restoration.stop, failed)
+    if failed:
+        _call_off(ways)
         raise _first(failed, pairs, warnings)
 
 

@@ -26,6 +26,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._connection impor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import IDENTITY, key_of, volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
@@ -164,12 +165,19 @@ class Transaction:
             for method, plans in member.by_method():
                 method.prepare(member.subject, plans)
         self._note(_journal.COMMITTING)
+        if self._fleet is not None:
+            self._fleet.barrier.tell(volumes=self._volumes(self._fleet.group))
+
+    def _volumes(self, group: str) -> list[dict[str, t.Any]]:
+        """Those that tasks of the play are to have an array take."""
+        plans = [(member.domain, method, one) for member in self._members for method, one in member.plans]
+        return [volume(domain, one.record, group) for domain, method, one in plans if method.by_play]
 
     def _take(self) -> None:
         """Freeze all, then commit and thaw each: every guest stands still while any is committed, no longer."""
         try:
             self._stop()
-            self._pass(COMMIT)
+            self._identify(self._pass(COMMIT))
             side_by_side(self._commit_one, self._members)
             failed = [member.error for member in self._members if member.error is not None]
             if failed:
@@ -194,13 +202,24 @@ class Transaction:
         """Whether guests go on one rank after the other, and not each as soon as its own disks are taken."""
         return len(self._ranks) > 1
 
-    def _pass(self, step: str) -> None:
-        """Wait until all hosts have come to this step. From the first freeze on, not beyond the watchdog's deadline."""
+    def _pass(self, step: str) -> dict[str, t.Any]:
+        """Wait until all hosts have come to this step; what the play says beside it.
+
+        From the first freeze on, it waits no longer than until the watchdog's deadline.
+        """
         if self._fleet is None:
-            return
-        self._fleet.barrier.wait(step, until=self._until)
+            return {}
+        beside = self._fleet.barrier.wait(step, until=self._until)
         if self._until is None:
             self._until = time.monotonic() + self._fleet.max_frozen
+        return beside
+
+    def _identify(self, beside: dict[str, t.Any]) -> None:
+        """Tell the methods what the tasks of the play have had an array take."""
+        identities = beside.get('identities') or {}
+        for member in self._members:
+            for _method, one in member.plans:
+                one.notes[IDENTITY] = identities.get(key_of(member.domain, one.record))
 
     def _stop(self) -> None:
         """Bring the guests to a standstill: by a freeze, or by a pause where that is needed and other hosts wait."""
@@ -373,7 +392,9 @@ def undo(domain: Domain, journal: Journal, name: str) -> None:
     if record is None:
         return
     with explained('Failed to undo the snapshot', domain=domain.name):
-        for method in dict.fromkeys(disk.method for disk in record.disks):
+        methods = dict.fromkeys(disk.method for disk in record.disks)
+        # what the play alone can undo keeps nothing else from being undone
+        for method in sorted(methods, key=lambda name: method_of(name).by_play):
             method_of(method).rollback(domain, [disk for disk in record.disks if disk.method == method])
     now = _journal.load(domain.handle)  # merging back has changed it
     now.snapshots.pop(name, None)

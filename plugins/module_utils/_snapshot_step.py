@@ -11,18 +11,19 @@ from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _part
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _array, _part
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host, open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import matches
+from ansible_collections.disksnap.libvirt.plugins.module_utils._revert import halt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, selection
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
-    """Prepare, finish or abandon, as the task says."""
+    """Do the step that the task names."""
     params, check = module.params, module.check_mode
-    choose, options = selection(params), TakeOptions.of(params)
+    choose, options = selection(params), replace(TakeOptions.of(params), arrays=True)
     for option in ('patience', 'timeout'):
         if params[option] <= 0:
             raise DiskSnapError('Failed to read the options', why=f'{option} is {params[option]:g} and must be above 0')
@@ -37,8 +38,21 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     with open_host(params['uri']) as host:
         if params['step'] == 'prepare':
             return _part.predict(host, select(host), options)
-        act = _part.finish if params['step'] == 'finish' else _part.abandon
-        return act(host, select(host), options.snapshot_name, params['group'], check=check)
+        return _later_step(params, host, select(host), check=check)
+
+
+def _later_step(params: dict[str, t.Any], host: Host, wanted: list[Request], *, check: bool) -> dict[str, t.Any]:
+    name, group, step = params['snapshot_name'], params['group'], params['step']
+    if step in ('finish', 'abandon'):
+        act = _part.finish if step == 'finish' else _part.abandon
+        return act(host, wanted, name, group, check=check)
+    if step == 'volumes':
+        return _array.volumes(host, wanted, name, group)
+    if step == 'removed':
+        return _array.removed(host, wanted, name, group, check=check)
+    if step == 'reverted':
+        return _array.reverted(host, wanted, name, check=check)
+    return halt(host, wanted, name, force=params['force'], timeout=params['timeout'], check=check)
 
 
 def ranked(wanted: t.Sequence[Request], order: t.Sequence[str]) -> list[Request]:

@@ -17,9 +17,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import matches
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import TAKES
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import ARRAY, TAKES
 
 METHODS = tuple(TAKES)
+# those that need nothing said of the disk, so that a task can name them for all disks
+FOR_ALL = tuple(name for name in METHODS if name != ARRAY)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def _disks_spec() -> dict[str, t.Any]:
             'pool': {'type': 'str'},
             'file': {'type': 'str'},
             'size': {'type': 'str'},
+            'volume': {'type': 'dict'},
         },
     }
 
@@ -76,7 +79,7 @@ def snapshot_spec() -> dict[str, t.Any]:
         },
         **freeze_spec(quiesce=('required', 'preferred', 'none'), default='preferred'),
         'snapshot_name': {'type': 'str', 'required': True},
-        'method': {'type': 'str', 'choices': ['auto', *METHODS], 'default': 'auto'},
+        'method': {'type': 'str', 'choices': ['auto', *FOR_ALL], 'default': 'auto'},
         'description': {'type': 'str'},
     }
 

@@ -38,13 +38,16 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_disk
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO, validate_snapshot_name
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import ARRAY, AUTO, validate_snapshot_name
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import holdable, parse
 
 
 @dataclass(frozen=True)
 class TakeOptions:
-    """The task's options that all its domains share; ``of`` reads them from its parameters."""
+    """The task's options that all its domains share; ``of`` reads them from its parameters.
+
+    ``arrays``: tasks of the play stand by to ask storage arrays.
+    """
 
     snapshot_name: str
     method: str
@@ -52,6 +55,7 @@ class TakeOptions:
     terms: Terms
     description: str | None
     instant: str = 'group'
+    arrays: bool = False
 
     @classmethod
     def of(cls, params: dict[str, t.Any]) -> TakeOptions:
@@ -215,8 +219,23 @@ def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bo
             hint='Run disk_snapshot with state: absent to finish that first.',
         )
     else:
+        if not options.arrays:
+            _refuse_arrays(domain, selection)
         member.plans = plan(subject, selection)
     return member
+
+
+def _refuse_arrays(domain: Domain, selection: Selection) -> None:
+    for disk, method in selection.disks:
+        if method.name == ARRAY:
+            raise DiskSnapError(
+                'Failed to use the method array',
+                domain=domain.name,
+                disk=disk.target,
+                why='only tasks of a play can ask the array, while the guests stand still',
+                hint='Use the role fleet_snapshot with fleet_snapshot_consistency=fleet '
+                'and fleet_snapshot_array_tasks.',
+            )
 
 
 def _as_if_settled(

@@ -43,11 +43,20 @@ options:
       - V(prepare) gets everything ready; what an interrupted run left on the domains is undone first.
       - V(finish) notes that all hosts have taken the snapshot, where there is no process to be told.
       - V(abandon) undoes what there is of it on this host.
+      - V(volumes) tells of which volumes a storage array has the snapshot, or may have it. It changes nothing.
+      - V(removed) notes that no array has it any more, once tasks of the play have seen to that.
+      - V(stop) is the first half of a revert in which an array takes part. It stops the domains, if O(force) allows.
+      - V(reverted) notes that the array has taken its volumes back. M(disksnap.libvirt.disk_snapshot) with
+        C(state=reverted) then does the rest.
     type: str
     choices:
       - prepare
       - finish
       - abandon
+      - volumes
+      - removed
+      - stop
+      - reverted
     required: true
   snapshot_name:
     description:
@@ -57,8 +66,8 @@ options:
   group:
     description:
       - What tells this snapshot from any other of its name; the same on all hosts.
+      - Required with V(prepare), V(finish) and V(abandon). Without it, V(volumes) and V(removed) are about any.
     type: str
-    required: true
   order:
     description:
       - Patterns of names, in the order in which the domains are to be frozen, the same on all hosts. Each pattern is a
@@ -72,9 +81,14 @@ options:
       - Seconds that the play may leave this host without a word while no guest stands still.
     type: float
     default: 600
+  force:
+    description:
+      - With V(stop), stop domains that run.
+    type: bool
+    default: false
   timeout:
     description:
-      - Seconds for V(prepare).
+      - Seconds for V(prepare), and for V(stop) to wait for other runs.
     type: int
     default: 3600
 seealso:
@@ -101,18 +115,49 @@ state:
     - V(committed) where the snapshot is taken, and not yet said to be taken everywhere.
     - V(present) where it is there, V(absent) where it is not.
     - V(nothing) where no domain is selected.
-  returned: success
+    - V(left) where an interrupted run has left a snapshot that an array may have, and that only the play can remove.
+  returned: when O(step) is V(prepare), V(finish) or V(abandon)
   type: str
   sample: prepared
 group:
   description: The group of the snapshot that is there.
-  returned: when RV(state) is V(committed) or V(present)
+  returned: when RV(state) is V(committed), V(present) or V(left)
   type: str
 names:
   description: The domains that the snapshot is of, by name.
-  returned: when O(step) is V(prepare) or V(finish)
+  returned: when O(step) is not V(abandon)
   type: list
   elements: str
+volumes:
+  description:
+    - The volumes that tasks of the play are to have an array take (V(prepare)), or of which one may have the snapshot.
+    - The word C(commit) must bring their identities with it, as C(commit {"identities":{KEY:IDENTITY}}). Of an
+      identity, C(path) or C(xml), which is a C(<source>), and C(format) make the backup source.
+  returned: when O(step) is V(volumes), or RV(state) is V(prepared) and there is a process
+  type: list
+  elements: dict
+  contains:
+    key:
+      description: What tells the disk from all others of the play.
+      type: str
+    domain:
+      description: Name of the domain.
+      type: str
+    target:
+      description: Target name of the disk.
+      type: str
+    snapshot_group:
+      description: The group of the snapshot.
+      type: str
+    volume:
+      description: What identifies the volume, as the task that took the snapshot said.
+      type: dict
+    method_xml:
+      description: The same as a C(<diskSnapshot>) element.
+      type: str
+    identity:
+      description: What the tasks returned when the snapshot was taken; null if that has not come to pass.
+      type: dict
 command:
   description:
     - The shell command that brings the process a word; append the word. It prints a line of JSON, in which C(failed)
@@ -122,7 +167,7 @@ command:
   type: str
 domains:
   description: What is known of the snapshot on each domain, as M(disksnap.libvirt.disk_snapshot) returns it.
-  returned: when RV(state) is not V(prepared)
+  returned: when RV(state) is V(committed) or V(present), and with V(stop)
   type: list
   elements: dict
 """
@@ -143,13 +188,19 @@ def main() -> None:
         argument_spec={
             **common_spec(),
             **snapshot_spec(),
-            'step': {'type': 'str', 'choices': ['prepare', 'finish', 'abandon'], 'required': True},
-            'group': {'type': 'str', 'required': True},
+            'step': {
+                'type': 'str',
+                'choices': ['prepare', 'finish', 'abandon', 'volumes', 'removed', 'stop', 'reverted'],
+                'required': True,
+            },
+            'group': {'type': 'str'},
+            'force': {'type': 'bool', 'default': False},
             'order': {'type': 'list', 'elements': 'str', 'default': []},
             'patience': {'type': 'float', 'default': 600},
             'timeout': {'type': 'int', 'default': 3600},
         },
         supports_check_mode=True,
+        required_if=[('step', step, ['group']) for step in ('prepare', 'finish', 'abandon')],
         **SNAPSHOT_RULES,
     )
     run_module(module, run)

@@ -7,11 +7,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     untouched,
     watchdogs,
 )
+from ansible_collections.disksnap.libvirt.tests.live.steps import say
 from disksnap_lab import Guest, GuestSpec, Lab
 
 GROUP = {'snapshot_name': 's1', 'group': 'g1'}
@@ -66,13 +65,6 @@ def prepare(run_module: Runner, *guests: Guest, **options: Any) -> str:
     assert result['state'] == 'prepared'
     assert result['changed'] is True
     return str(result['command'])
-
-
-def say(command: str, word: str) -> dict[str, Any]:
-    """Bring the word as a play does, and return the answer."""
-    done = subprocess.run(['sh', '-c', f'{command} {word}'], capture_output=True, text=True, timeout=120, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def process_of(guest: Guest) -> int:

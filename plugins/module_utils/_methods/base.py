@@ -69,11 +69,13 @@ class DiskMethod(abc.ABC):
             guest that could not be frozen fit one another only if its vCPUs stand still during the commit; and to
             remove the snapshot is to delete the copy, where it is a merge for a method that does not copy.
         shares: two disks of one domain may be in one and the same new volume.
+        by_play: what is done on the storage, tasks of the play do. What this method is to undo, they must have undone.
     """
 
     name: str
     copies: bool
     shares: bool = False
+    by_play: bool = False
 
     @abc.abstractmethod
     def auto_reason(self, disk: Disk, domain: Domain) -> str | None:

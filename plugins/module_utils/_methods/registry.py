@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import ArrayMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.btrfs import BtrfsMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.lvm import LvmMethod
@@ -17,7 +18,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain impor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO, Method, resolve
 
 METHODS: dict[str, DiskMethod] = {
-    method.name: method for method in (QemuMethod(), LvmMethod(), BtrfsMethod(), ReflinkMethod())
+    method.name: method for method in (QemuMethod(), LvmMethod(), BtrfsMethod(), ReflinkMethod(), ArrayMethod())
 }
 
 
@@ -70,5 +71,5 @@ def choose(wanted: Method, disk: Disk, domain: Domain) -> tuple[DiskMethod, Meth
 
 
 def _can(disk: Disk, domain: Domain) -> str:
-    names = [name for name, method in METHODS.items() if method.refusal(disk, domain) is None]
+    names = [name for name, one in METHODS.items() if not one.by_play and one.refusal(disk, domain) is None]
     return f'Methods that can take it: {", ".join(names)}.' if names else 'No method of this release can take it.'

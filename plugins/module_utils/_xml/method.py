@@ -14,9 +14,12 @@ lvm        device: /dev/vg/lv4, size: 20%ORIGIN          <diskSnapshot method='l
                                                            <size unit='%ORIGIN'>20</size>
 btrfs      file: nightly                                 <diskSnapshot method='btrfs'><target file='nightly'/>
 reflink    pool: images, file: db1.nightly.raw           <diskSnapshot method='reflink'><target .../>
+array      volume: {serial: 6001, group: databases}      <diskSnapshot method='array'>
+                                                           <volume serial='6001' group='databases'/>
 =========  ============================================  =========================================================
 
-Each part may be left out; the method then chooses it. ``auto`` is an option only: XML states, never guesses.
+Each part may be left out, but for the volume; the method then chooses it. ``auto`` is an option only: XML states, never
+guesses. What identifies a volume is the array's business: any attributes, and in XML any content.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import child, parse, to_text
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import child, holdable, parse, to_text
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.schema import complaint, schema
 
 AUTO = 'auto'
@@ -38,12 +41,15 @@ TAKES: dict[str, tuple[str, ...]] = {
     'lvm': ('device', 'size'),
     'btrfs': ('file',),
     'reflink': ('pool', 'file'),
+    'array': ('volume',),
 }
+ARRAY = 'array'
 
 XML_LIMIT = 16 * 1024
 
-_OPTIONS = ('device', 'pool', 'file', 'size')
+_OPTIONS = ('device', 'pool', 'file', 'size', 'volume')
 _SNAPSHOT_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,63}')
+_ATTRIBUTE = re.compile(r'[A-Za-z_][A-Za-z0-9_.-]*')
 _SIZE = re.compile(r'([1-9][0-9]{0,11})([KMGTPkmgtp]|%ORIGIN)')
 _UNPRINTABLE = re.compile('[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 
@@ -58,6 +64,7 @@ class Method:
         pool: name of the storage pool that the new file goes into (qemu, reflink).
         file: name or absolute path of the new file (qemu, btrfs, reflink).
         size: copy-on-write space (lvm): a whole number with K, M, G, T or P (powers of 1024) or ``%ORIGIN``.
+        volume: the ``<volume>`` element that identifies the volume to its array, as text (array).
     """
 
     name: str
@@ -65,6 +72,7 @@ class Method:
     pool: str | None = None
     file: str | None = None
     size: str | None = None
+    volume: str | None = None
 
 
 # what an error shows, since libxml2 says what is wrong but not what would be right
@@ -73,6 +81,7 @@ _EXAMPLES = {
     'lvm': Method('lvm', device='/dev/vg/lv4', size='20%ORIGIN'),
     'btrfs': Method('btrfs', file='nightly'),
     'reflink': Method('reflink', pool='images', file='db1.nightly.raw'),
+    'array': Method('array', volume='<volume serial="6001" group="databases"/>'),
 }
 
 
@@ -100,7 +109,7 @@ def from_xml(text: str, *, disk: str | None = None) -> Method:
 
 
 def from_options(options: t.Mapping[str, t.Any], default_method: str) -> Method:
-    """Read an entry of ``disks``: keys method, method_xml, device, pool, file, size; absent or None is not given.
+    """Read an entry of ``disks``: keys method, method_xml, device, pool, file, size, volume; None is not given.
 
     Args:
         options: the entry; its key ``target`` is used for errors, others are ignored.
@@ -112,6 +121,8 @@ def from_options(options: t.Mapping[str, t.Any], default_method: str) -> Method:
     disk = options.get('target')
     given = {key: options[key] for key in _OPTIONS if options.get(key) is not None}
     name, text = options.get('method'), options.get('method_xml')
+    if 'volume' in given:
+        given['volume'] = _volume(given['volume'], disk)
     if text is None:
         return _check(Method(default_method if name is None else name, **given), 'the options', disk)
     beside = [*(['method'] if name is not None else []), *given]
@@ -145,7 +156,15 @@ def to_element(method: Method) -> etree._Element:
     if method.size is not None:
         number, unit = _SIZE.fullmatch(method.size).groups()  # type: ignore[union-attr]  # _check has seen it
         child(root, 'size', number, unit=unit)
+    if method.volume is not None:
+        root.append(parse(method.volume, 'volume'))
     return root
+
+
+def volume_of(method_xml: str) -> dict[str, str]:
+    """The attributes by which a ``<diskSnapshot method='array'>`` document identifies its volume."""
+    volume = parse(method_xml, 'method_xml').find('volume')
+    return {} if volume is None else {str(name): str(value) for name, value in volume.attrib.items()}
 
 
 def to_xml(method: Method) -> str:
@@ -169,13 +188,33 @@ def validate_snapshot_name(name: str) -> None:
 def _read(root: etree._Element, name: str) -> Method:
     """Take what is there; what should not be there is the schema's business."""
     target, device, size = root.find('target'), root.find('device'), root.find('size')
+    volume = root.find('volume')
     return Method(
         name,
         device=None if device is None else device.get('path'),
         pool=None if target is None else target.get('pool'),
         file=None if target is None else target.get('file'),
         size=None if size is None else (size.text or '') + (size.get('unit') or ''),
+        volume=None if volume is None else to_text(volume),
     )
+
+
+def _volume(attributes: t.Mapping[str, t.Any], disk: str | None) -> str:
+    """The option ``volume`` as an element.
+
+    Raises:
+        DiskSnapError: if it is no such thing, or XML cannot hold it.
+    """
+    if not isinstance(attributes, t.Mapping) or not attributes:
+        raise _wrong('the options', 'volume must be a dictionary that identifies the volume', disk)
+    element = etree.Element('volume')
+    for name, value in attributes.items():
+        if isinstance(value, (t.Mapping, list)) or value is None:
+            raise _wrong('the options', f'{name} of volume is not a plain value; method_xml can say more', disk)
+        if not _ATTRIBUTE.fullmatch(str(name)):
+            raise _wrong('the options', f'volume cannot have {name!r}, which is not a plain name', disk)
+        element.set(str(name), holdable(str(value), f'volume/@{name}'))
+    return to_text(element)
 
 
 def _check(method: Method, what: str, disk: str | None) -> Method:
@@ -191,9 +230,11 @@ def _check(method: Method, what: str, disk: str | None) -> Method:
         if option not in TAKES.get(method.name, _OPTIONS):
             takers = ', '.join(name for name, options in TAKES.items() if option in options)
             raise _wrong(what, f'the method {method.name} takes no {option}; those that do: {takers}', disk)
-        fault = checks[option](value)
+        fault = checks[option](value) if option in checks else None
         if fault:
             raise _wrong(what, f'{option} {value!r} {fault}', disk)
+    if method.name == ARRAY and method.volume is None:
+        raise _wrong(what, 'the method array needs volume, which identifies the volume to its array', disk)
     return method
 
 

@@ -44,6 +44,7 @@ DISK_SNAPSHOT_RNG = """\
       <ref name="lvm"/>
       <ref name="btrfs"/>
       <ref name="reflink"/>
+      <ref name="array"/>
     </choice>
   </define>
 
@@ -100,6 +101,34 @@ DISK_SNAPSHOT_RNG = """\
     <optional>
       <ref name="targetInPool"/>
     </optional>
+  </define>
+
+  <define name="array">
+    <a:documentation>
+      A snapshot that a storage array takes of the volume below the disk, by the tasks of a play. volume identifies it
+      to the array, as the array wants it; volumes with an equal attribute group are taken in one go.
+    </a:documentation>
+    <attribute name="method">
+      <value>array</value>
+    </attribute>
+    <element name="volume">
+      <ref name="anything"/>
+    </element>
+  </define>
+
+  <define name="anything">
+    <zeroOrMore>
+      <choice>
+        <attribute>
+          <anyName/>
+        </attribute>
+        <text/>
+        <element>
+          <anyName/>
+          <ref name="anything"/>
+        </element>
+      </choice>
+    </zeroOrMore>
   </define>
 
   <define name="target">

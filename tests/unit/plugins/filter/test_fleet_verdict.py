@@ -52,6 +52,8 @@ EMPTY = {'failed': False, 'changed': False, 'state': 'nothing', 'domains': []}
         ([there('present'), there('committed', 'g2')], 'mixed'),
         ([there('committed'), there('committed', 'g2')], 'mixed'),
         ([there('committed'), READY], 'mixed'),
+        ([there('left'), READY], 'mixed'),
+        ([there('left'), there('left')], 'mixed'),
     ],
 )
 def test_what_is_to_be_made_of_it(results: list[dict[str, Any]], state: str) -> None:

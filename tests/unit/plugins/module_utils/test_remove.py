@@ -158,7 +158,7 @@ def test_the_group_of_a_half_taken_snapshot_goes_with_it(world: dict[str, Any]) 
 class Copies:
     """A method that copies. ``gone`` are targets that the storage has lost, ``bad`` those that are of no use."""
 
-    name, copies = 'lvm', True
+    name, copies, by_play = 'lvm', True, False
 
     def __init__(self) -> None:
         self.gone: set[str] = set()

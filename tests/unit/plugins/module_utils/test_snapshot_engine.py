@@ -452,12 +452,17 @@ class FakeBarrier:
     def __init__(self, gives_up: str | None = None) -> None:
         self.gives_up = gives_up
         self.until: list[float | None] = []
+        self.told: dict[str, t.Any] = {}
 
-    def wait(self, step: str, *, until: float | None = None, **_facts: t.Any) -> None:
+    def tell(self, **facts: t.Any) -> None:
+        self.told.update(facts)
+
+    def wait(self, step: str, *, until: float | None = None, **_facts: t.Any) -> dict[str, t.Any]:
         LOG.append(f'-- {step}')
         self.until.append(until)
         if step == self.gives_up:
             raise Abandoned('Failed to go on')
+        return {}
 
 
 def fleet(barrier: FakeBarrier, ranks: int = 1) -> Fleet:

@@ -23,6 +23,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method impor
     to_element,
     to_xml,
     validate_snapshot_name,
+    volume_of,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.schema import DISK_SNAPSHOT_RNG, schema
 
@@ -40,6 +41,14 @@ FORMS = [
         Method('lvm', device='/dev/vg/lv4', size='20%ORIGIN'),
         '<diskSnapshot method="lvm"><device path="/dev/vg/lv4"/><size unit="%ORIGIN">20</size></diskSnapshot>',
     ),
+    (
+        Method('array', volume='<volume array="a1" serial="6001"/>'),
+        '<diskSnapshot method="array"><volume array="a1" serial="6001"/></diskSnapshot>',
+    ),
+    (
+        Method('array', volume='<volume><of xmlns="urn:a" n="1">x<y/></of></volume>'),
+        '<diskSnapshot method="array"><volume><of xmlns="urn:a" n="1">x<y/></of></volume></diskSnapshot>',
+    ),
     (Method('lvm', size='2G'), '<diskSnapshot method="lvm"><size unit="G">2</size></diskSnapshot>'),
 ]
 
@@ -49,7 +58,13 @@ size_text = st.one_of(
     st.builds('{}{}'.format, st.integers(0, 10**13), st.sampled_from(['', 'K', 'm', 'G', 'T', 'p', '%ORIGIN', 'X'])),
     st.text(max_size=5),
 )
-PART = {'device': path_text, 'pool': name_text, 'file': path_text, 'size': size_text}
+PART = {
+    'device': path_text,
+    'pool': name_text,
+    'file': path_text,
+    'size': size_text,
+    'volume': st.dictionaries(st.one_of(st.text(max_size=5), st.sampled_from(['id', 'array'])), st.text(max_size=9)),
+}
 entries = st.sampled_from(sorted(TAKES)).flatmap(
     lambda name: st.fixed_dictionaries(
         {'method': st.just(name)}, optional={key: st.none() | PART[key] for key in TAKES[name]}
@@ -95,10 +110,34 @@ def test_options_to_xml_and_back(entry: dict[str, t.Any]) -> None:
 
 def test_most_of_the_strategy_is_accepted() -> None:
     """What the property above rests on: plain values of each method get through."""
-    plain = {'device': '/dev/vg/\xe9 x', 'pool': 'p\U0001f4be', 'file': '&<"\'>', 'size': '999999999999p'}
+    text = {'device': '/dev/vg/\xe9 x', 'pool': 'p\U0001f4be', 'file': '&<"\'>', 'size': '999999999999p'}
+    plain: dict[str, t.Any] = {**text, 'volume': {'id': '&<"\'>', 'lun': 7}}
     for name, taken in TAKES.items():
         method = from_options({'method': name, **{key: plain[key] for key in taken}}, 'auto')
         assert from_xml(to_xml(method)) == method
+
+
+@pytest.mark.parametrize(
+    ('entry', 'why'),
+    [
+        ({}, 'needs volume'),
+        ({'volume': {}}, 'must be a dictionary'),
+        ({'volume': {'a b': '1'}}, 'not a plain name'),
+        ({'volume': {'{urn:x}a': '1'}}, 'not a plain name'),
+        ({'volume': {'id': ['1']}}, 'not a plain value'),
+        ({'volume': {'id': '\x01'}}, 'cannot hold'),
+        ({'volume': {'id': '1'}, 'size': '2G'}, 'takes no size'),
+    ],
+)
+def test_a_volume_of_an_array_is_identified(entry: dict[str, t.Any], why: str) -> None:
+    with pytest.raises(DiskSnapError, match=why):
+        from_options({'target': 'vda', 'method': 'array', **entry}, 'auto')
+
+
+def test_the_identity_of_a_volume() -> None:
+    method = from_options({'method': 'array', 'volume': {'id': 7, 'group': 'db'}}, 'auto')
+    assert volume_of(to_xml(method)) == {'id': '7', 'group': 'db'}
+    assert volume_of('<diskSnapshot method="qemu"/>') == {}
 
 
 @given(st.text(), st.sampled_from(['', "<diskSnapshot method='qemu'>", "<diskSnapshot method='lvm'><size unit='G'>"]))

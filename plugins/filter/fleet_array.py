@@ -1,0 +1,99 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What storage arrays are asked for all hosts of a fleet at once: which volumes go together, whose answer is whose."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: fleet_array
+short_description: The volumes of all hosts of a fleet, in the groups in which storage arrays are asked for them
+version_added: 0.1.0
+author:
+  - The disksnap.libvirt contributors (@disksnap)
+description:
+  - Brings together the C(volumes) that M(disksnap.libvirt.snapshot_step) returns on each host. A volume that holds
+    several disks comes once. The role P(disksnap.libvirt.fleet_snapshot#role) uses it.
+options:
+  _input:
+    description: The registered result of each host, keyed by the host's name; one without volumes is passed over.
+    type: dict
+    required: true
+  snapshots:
+    description: Of which groups of snapshots. Without it, of all.
+    type: list
+    elements: str
+"""
+
+EXAMPLES = r"""
+- name: What the arrays are to be asked for
+  ansible.builtin.debug:
+    msg: "{{ {'hv1': prepared} | disksnap.libvirt.fleet_array }}"
+"""
+
+RETURN = r"""
+_value:
+  description: A dictionary for each group of volumes, by the attribute C(group) of their identity.
+  type: list
+  elements: dict
+  contains:
+    group:
+      description: The name of the group; empty for volumes that name none.
+      type: str
+    volumes:
+      description:
+        - A dictionary for each volume, with C(volume) and C(method_xml), which identify it, C(identity), what the
+          tasks returned when the snapshot was taken, or null, and C(disks), a list of what is on it, each with C(host),
+          C(domain), C(target) and C(key).
+      type: list
+      elements: dict
+"""
+
+_OF_DISK = ('domain', 'target', 'key')
+_OF_VOLUME = ('volume', 'method_xml', 'identity')
+
+
+def fleet_array(results: t.Mapping[str, t.Any], snapshots: t.Sequence[str] | None = None) -> list[dict[str, t.Any]]:
+    """The groups, in the order of their names."""
+    groups: dict[str, dict[str, dict[str, t.Any]]] = {}
+    for host, result in results.items():
+        for one in result.get('volumes') or () if isinstance(result, t.Mapping) else ():
+            if snapshots is not None and one['snapshot_group'] not in snapshots:
+                continue
+            group = groups.setdefault(str(one['volume'].get('group', '')), {})
+            volume = group.setdefault(one['method_xml'], {**{key: one[key] for key in _OF_VOLUME}, 'disks': []})
+            volume['identity'] = volume['identity'] or one['identity']
+            volume['disks'].append({'host': host, **{key: one[key] for key in _OF_DISK}})
+    return [{'group': name, 'volumes': list(groups[name].values())} for name in sorted(groups)]
+
+
+def fleet_identities(group: t.Mapping[str, t.Any], answers: t.Any) -> dict[str, dict[str, t.Any]]:
+    """What each host has to know of what the tasks returned for one group: host -> key -> identity.
+
+    Raises:
+        AnsibleFilterError: if they did not return one identity for each volume.
+    """
+    volumes = group['volumes']
+    if not isinstance(answers, (list, tuple)) or len(answers) != len(volumes):
+        raise AnsibleFilterError(
+            f'The tasks for the array must set fleet_snapshot_array_result to a list of {len(volumes)} identities, one '
+            f'for each volume of group "{group["group"]}", in the order of fleet_snapshot_array_volumes.'
+        )
+    found: dict[str, dict[str, t.Any]] = {}
+    for volume, identity in zip(volumes, answers):
+        for disk in volume['disks']:
+            found.setdefault(disk['host'], {})[disk['key']] = identity
+    return found
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """The filters of this file."""
+        return {'fleet_array': fleet_array, 'fleet_identities': fleet_identities}

@@ -21,13 +21,10 @@ description:
     several disks comes once. The role P(disksnap.libvirt.fleet_snapshot#role) uses it.
 options:
   _input:
-    description: The registered result of each host, keyed by the host's name; one without volumes is passed over.
+    description:
+      - The registered result of each host, of a loop too, keyed by the host's name. One without volumes is passed over.
     type: dict
     required: true
-  snapshots:
-    description: Of which groups of snapshots. Without it, of all.
-    type: list
-    elements: str
 """
 
 EXAMPLES = r"""
@@ -58,18 +55,26 @@ _OF_DISK = ('domain', 'target', 'key')
 _OF_VOLUME = ('volume', 'method_xml', 'identity')
 
 
-def fleet_array(results: t.Mapping[str, t.Any], snapshots: t.Sequence[str] | None = None) -> list[dict[str, t.Any]]:
+def fleet_array(results: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     """The groups, in the order of their names."""
     groups: dict[str, dict[str, dict[str, t.Any]]] = {}
     for host, result in results.items():
-        for one in result.get('volumes') or () if isinstance(result, t.Mapping) else ():
-            if snapshots is not None and one['snapshot_group'] not in snapshots:
-                continue
+        for one in _volumes(result):
             group = groups.setdefault(str(one['volume'].get('group', '')), {})
             volume = group.setdefault(one['method_xml'], {**{key: one[key] for key in _OF_VOLUME}, 'disks': []})
             volume['identity'] = volume['identity'] or one['identity']
             volume['disks'].append({'host': host, **{key: one[key] for key in _OF_DISK}})
     return [{'group': name, 'volumes': list(groups[name].values())} for name in sorted(groups)]
+
+
+def _volumes(result: t.Any) -> list[t.Any]:
+    """Those of one host's result, or of the results of a loop."""
+    if not isinstance(result, t.Mapping):
+        return []
+    several = result.get('results')
+    if isinstance(several, (list, tuple)):
+        return [volume for one in several for volume in _volumes(one)]
+    return list(result.get('volumes') or ())
 
 
 def fleet_identities(group: t.Mapping[str, t.Any], answers: t.Any) -> dict[str, dict[str, t.Any]]:

@@ -140,6 +140,9 @@ def _judge(result: t.Any) -> tuple[str | None, dict[str, t.Any]]:
         return f'it cannot be reached: {_sentence(result.get("msg"))}', {}
     if result.get('skipped'):
         return None, {}
+    if isinstance(result.get('results'), (list, tuple)):
+        judged = [_judge(one) for one in result['results']]  # of a loop
+        return next((one for one in judged if one[0] is not None), judged[-1] if judged else (None, {}))
     answer = _answer(result) if 'stdout' in result else dict(result)
     if answer is None:
         said = str(result.get('stdout') or '').strip() or str(result.get('stderr') or result.get('msg') or '')

@@ -6,22 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._array_volumes import by_play, refuse_shared
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import volume
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import may_have, volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import HALF_TAKEN, decided
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
-
-def _by_play(record: SnapshotRecord) -> list[DiskRecord]:
-    """The disks of which an array has the snapshot, or may have it."""
-    return [disk for disk in record.disks if method_of(disk.method).by_play and not disk.gone]
+# the state of a snapshot that an array is about to lose, by what it was
+_NO_LONGER = {_journal.PRESENT: _journal.REMOVING, _journal.COMMITTED: _journal.COMMITTING}
 
 
 def _records(
@@ -42,8 +41,52 @@ def volumes(host: Host, requests: t.Sequence[Request], snapshot_name: str, group
     return {
         'changed': False,
         'names': [domain.name for domain in domains],
-        'volumes': [volume(domain, disk, one.group) for domain, _journal, one in found for disk in _by_play(one)],
+        'volumes': [volume(domain, disk, one.group) for domain, _journal, one in found for disk in by_play(one)],
     }
+
+
+def removing(
+    host: Host, requests: t.Sequence[Request], snapshot_name: str, group: str | None, *, check: bool
+) -> dict[str, t.Any]:
+    """Note that the arrays are about to remove this snapshot, so that nobody counts on it any more; what they have.
+
+    Args:
+        group: of the snapshot that is given up; without it, one that is there is to go.
+
+    Raises:
+        DiskSnapError: if a domain is on its way back to it, or something else still counts on it; nothing was changed.
+    """
+    domains = look_up(host, (request.name for request in requests))
+    with contextlib.ExitStack() as stack:
+        if not check:
+            stack.enter_context(locked(domains, wait=LOCK_WAIT))
+        found = list(_records(domains, snapshot_name, group))
+        refuse_shared(host, domains, [record for _domain, _journal, record in found])
+        for domain, _entry, record in found:
+            _refuse_removal(domain, record, given_up=group is not None)
+        for domain, journal, record in () if check else found:
+            if by_play(record) and record.state in _NO_LONGER:
+                record.state, record.decide_by = _NO_LONGER[record.state], None
+                _journal.store(domain.handle, journal)
+    volumes_ = [volume(domain, disk, record.group) for domain, _entry, record in found for disk in by_play(record)]
+    return {'changed': bool(volumes_), 'names': [domain.name for domain in domains], 'volumes': volumes_}
+
+
+def _refuse_removal(domain: Domain, record: SnapshotRecord, *, given_up: bool) -> None:
+    why = hint = None
+    if record.state == _journal.REVERTING:
+        why = 'it is on its way back to it'
+        hint = 'Run the role with fleet_snapshot_state=reverted to end that.'
+    elif not given_up and record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0:
+        why = f'the play that takes it may say until {record.decide_by} whether it is taken on all hosts'
+        hint = 'Run that play again, or this one after that time.'
+    if why is not None:
+        raise DiskSnapError(
+            f'Failed to remove the snapshot {record.name}',
+            domain=domain.name,
+            why=why,
+            hint=f'{hint} Nothing was changed.',
+        )
 
 
 def removed(
@@ -58,7 +101,7 @@ def removed(
     changed = False
     with locked(domains, wait=LOCK_WAIT):
         for domain, journal, record in _records(domains, snapshot_name, group):
-            gone = _by_play(record)
+            gone = by_play(record)
             if not gone:
                 continue
             if record.state == _journal.REVERTING:
@@ -87,7 +130,7 @@ def reverted(host: Host, requests: t.Sequence[Request], snapshot_name: str, *, c
     changed = False
     with locked(domains, wait=LOCK_WAIT):
         for domain, journal, record in _records(domains, snapshot_name, None):
-            back = [disk for disk in _by_play(record) if not disk.reverted]
+            back = [disk for disk in by_play(record) if not disk.reverted]
             if not back or check:
                 changed |= bool(back)
                 continue
@@ -106,13 +149,21 @@ def reverted(host: Host, requests: t.Sequence[Request], snapshot_name: str, *, c
 
 
 def left(domains: t.Sequence[Domain], snapshot_name: str) -> str | None:
-    """The group of a snapshot of this name that an interrupted run has left half taken, and that an array may have."""
+    """The group of a snapshot of this name that an interrupted run has left half taken, and that an array may have.
+
+    Raises:
+        DiskSnapError: if there is one of another name, which the play cannot have removed.
+    """
     journals = [_journal.load(domain.handle) for domain in domains]
     known = decided(journals)
-    for journal in journals:
-        record = journal.snapshots.get(snapshot_name)
-        if record is None or record.state not in HALF_TAKEN or record.group in known or not _by_play(record):
-            continue
-        if record.state != _journal.COMMITTED or _journal.age(record.decide_by or '') >= 0:
-            return record.group
-    return None
+    groups = []
+    for domain, journal in zip(domains, journals):
+        for record in journal.snapshots.values():
+            if record.state not in HALF_TAKEN or record.group in known or not by_play(record):
+                continue
+            if record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0:
+                continue
+            if record.name != snapshot_name:
+                raise may_have(domain, by_play(record)[0], record.name)
+            groups.append(record.group)
+    return groups[0] if groups else None

@@ -123,12 +123,14 @@ STARTING = 'starting'  # all disks are back.                        Died here: s
 class RevertRecord:
     """A revert under way: its stage, and what the domain was before (``running``, ``paused`` or ``off``).
 
-    ``transient``: the domain had no definition of its own, and has one only for as long as this takes.
+    ``transient``: the domain had no definition of its own, and has one only for as long as this takes. ``halted``: a
+    play has it stopped while an array takes its volumes back, and goes on with it.
     """
 
     stage: str
     domain_state: str
     transient: bool = False
+    halted: bool = False
 
 
 @dataclass

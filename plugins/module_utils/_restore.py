@@ -26,6 +26,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     RevertRecord,
     SnapshotRecord,
 )
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import not_back
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain
 
@@ -51,11 +52,11 @@ class Restoration:
         """The snapshot as the journal has it now."""
         return _journal.load(self.domain.handle).snapshots[self.name]
 
-    def _note(self, state: str, revert: RevertRecord | None) -> None:
+    def _note(self, state: str, revert: RevertRecord | None, *, afresh: bool = False) -> None:
         journal = _journal.load(self.domain.handle)
         record = journal.snapshots[self.name]
         record.state, record.revert = state, revert
-        if revert is not None and revert.stage == STOPPING:
+        if afresh:
             for disk in record.disks:
                 disk.reverted = False
         record.owner = _journal.owner() if revert is not None else record.owner
@@ -67,16 +68,23 @@ class Restoration:
             raise DiskSnapError(f'{WHAT} {self.name}', domain=self.domain.name, why='the journal has no revert of it')
         return revert
 
-    def begin(self) -> None:
-        """Write down what is about to happen, and what the domain is now."""
+    def begin(self, *, halted: bool = False) -> None:
+        """Write down what is about to happen, and what the domain is now.
+
+        Args:
+            halted: a play goes on with it, once an array has taken its volumes back.
+        """
         state = self.domain.state
         with explained(f'{WHAT} {self.name}', domain=self.domain.name):
             transient = not self.domain.handle.isPersistent()
         before = self.record.revert
         if before is not None and before.stage == RESTORING:  # some of its disks have gone back already
-            self._note(_journal.REVERTING, RevertRecord(RESTORING, state, transient or before.transient))
+            off = not self.domain.live
+            was = before.domain_state if off else state
+            now = RevertRecord(RESTORING, was, transient or before.transient, halted)
+            self._note(_journal.REVERTING, now, afresh=not off)
         else:
-            self._note(_journal.REVERTING, RevertRecord(STOPPING, state, transient))
+            self._note(_journal.REVERTING, RevertRecord(STOPPING, state, transient, halted), afresh=True)
 
     def stop(self) -> None:
         """Stop the domain where it is live; a transient one gets a definition to come back with.
@@ -180,6 +188,8 @@ def refuse(domain: Domain, record: SnapshotRecord, *, force: bool, by_play: bool
             hint='Discard the saved state with virsh managedsave-remove.',
         )
     begun = record.revert is not None and record.revert.stage == RESTORING
+    if not by_play:
+        refuse_not_back(domain, record)
     for disk in record.disks:
         _refuse_hotplugged(domain, disk, what)
         if begun:
@@ -187,9 +197,40 @@ def refuse(domain: Domain, record: SnapshotRecord, *, force: bool, by_play: bool
         fault = method_of(disk.method).fault(domain, disk)
         if fault is not None:
             raise DiskSnapError(what, domain=domain.name, disk=disk.target, why=fault, hint='Nothing was changed.')
-        if not (by_play and method_of(disk.method).by_play):
-            method_of(disk.method).refuse_revert(domain, disk)
+        method_of(disk.method).refuse_revert(domain, disk)
     return _left_as_they_are(domain, record)
+
+
+def refuse_not_back(domain: Domain, record: SnapshotRecord) -> None:
+    """Refuse to go back where an array has not taken its volumes back for this very revert.
+
+    Raises:
+        DiskSnapError: if it has not.
+    """
+    for disk in record.disks:
+        if method_of(disk.method).by_play and not (_is_on_its_way(domain, record) and disk.reverted):
+            raise not_back(domain, disk)
+
+
+def refuse_waiting(domain: Domain, record: SnapshotRecord) -> None:
+    """Refuse to end a revert that waits for an array.
+
+    Raises:
+        DiskSnapError: if it does.
+    """
+    if _is_on_its_way(domain, record):
+        refuse_not_back(domain, record)
+
+
+def _is_on_its_way(domain: Domain, record: SnapshotRecord) -> bool:
+    return record.revert is not None and record.revert.stage == RESTORING and not domain.live
+
+
+def is_halted(domain: Domain, record: SnapshotRecord | None) -> bool:
+    """Whether a play has stopped the domain for a revert, and has not gone on with it."""
+    if record is None or record.revert is None:
+        return False
+    return record.revert.halted and _is_on_its_way(domain, record)
 
 
 def _refuse_hotplugged(domain: Domain, record: DiskRecord, what: str) -> None:

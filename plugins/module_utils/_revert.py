@@ -11,10 +11,12 @@ import time
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _restore, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils._array_volumes import by_play, refuse_shared
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import Restoration
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
@@ -43,11 +45,15 @@ def revert(
             stack.enter_context(work_on(domains, wait=timeout))
         journals = [(domain, _journal.load(domain.handle)) for domain in domains]
         halves = unsettled(journals)
+        halted = {
+            one.uuid for one, journal in journals if _restore.is_halted(one, journal.snapshots.get(snapshot_name))
+        }
         ended = {domain.uuid for domain, journal in journals if _ends_with_settling(domain, journal, snapshot_name)}
+        ended -= halted
         if check:
             warnings = [text for domain in domains for text in foretold(domain, halves[domain.uuid])]
         else:
-            warnings = settle(journals)
+            warnings = settle([(domain, journal) for domain, journal in journals if domain.uuid not in halted])
         going = halves if check else {}
         pairs = [
             (domain, _record(domain, request, snapshot_name, going.get(domain.uuid, ())))
@@ -77,22 +83,22 @@ def halt(
         if not check:
             stack.enter_context(work_on(domains, wait=timeout))
         journals = [(domain, _journal.load(domain.handle)) for domain in domains]
-        left = [(domain, journal) for domain, journal in journals if not _is_stopped(domain, journal, snapshot_name)]
+        left = [pair for pair in journals if not _restore.is_halted(pair[0], pair[1].snapshots.get(snapshot_name))]
         warnings = [] if check else settle(left)
         pairs = [(domain, _record(domain, request, snapshot_name, ())) for domain, request in zip(domains, requests)]
+        refuse_shared(host, domains, [record for _domain, record in pairs])
         going = {domain.uuid for domain, _journal in left}
         for domain, record in pairs:
             if domain.uuid in going:
                 warnings += _restore.refuse(domain, record, force=force, by_play=True)
         if not check:
-            _stop([Restoration(domain, snapshot_name) for domain, _journal in left], pairs, warnings)
-    return {**_outcome(pairs, warnings), 'changed': bool(left), 'names': [domain.name for domain in domains]}
-
-
-def _is_stopped(domain: Domain, journal: Journal, snapshot_name: str) -> bool:
-    record = journal.snapshots.get(snapshot_name)
-    stopped = record is not None and record.revert is not None and record.revert.stage == _journal.RESTORING
-    return stopped and not domain.live
+            _stop([Restoration(domain, snapshot_name) for domain, _journal in left], pairs, warnings, halted=True)
+    return {
+        **_outcome(pairs, warnings),
+        'changed': bool(left),
+        'names': [domain.name for domain in domains],
+        'volumes': [volume(one, disk, record.group) for one, record in pairs for disk in by_play(record)],
+    }
 
 
 def _ends_with_settling(domain: Domain, journal: Journal, snapshot_name: str) -> bool:
@@ -138,10 +144,16 @@ def _go_back(pairs: t.Sequence[tuple[Domain, SnapshotRecord]], deadline: float, 
         raise _first(failed, pairs, warnings)
 
 
-def _stop(ways: t.Sequence[Restoration], pairs: t.Sequence[tuple[Domain, SnapshotRecord]], warnings: list[str]) -> None:
+def _stop(
+    ways: t.Sequence[Restoration],
+    pairs: t.Sequence[tuple[Domain, SnapshotRecord]],
+    warnings: list[str],
+    *,
+    halted: bool = False,
+) -> None:
     failed: list[DiskSnapError] = []
     for way in ways:
-        way.begin()
+        way.begin(halted=halted)
     _each(ways, Restoration.stop, failed)
     if failed:
         _call_off(ways)

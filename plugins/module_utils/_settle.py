@@ -18,8 +18,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
-from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, recover
-from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import undo
+from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, recover, refuse_waiting
+from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import refuse_by_play, undo
 
 _LOOK_EVERY = 0.5
 # seconds after which a run on another machine, of which nothing can be known, counts as dead
@@ -137,7 +137,15 @@ def unsettled(domains: t.Sequence[tuple[Domain, Journal]]) -> dict[str, list[Sna
 
 
 def foretold(domain: Domain, records: t.Iterable[SnapshotRecord]) -> list[str]:
-    """The warnings of check mode about what an interrupted run left."""
+    """The warnings of check mode about what an interrupted run left.
+
+    Raises:
+        DiskSnapError: where the run itself would, as an array may have it.
+    """
+    for record in half_reverted(_journal.load(domain.handle)):
+        refuse_waiting(domain, record)
+    for record in records:
+        refuse_by_play(domain, record.disks, record.name)
     reverts = [going_back(domain, record) for record in half_reverted(_journal.load(domain.handle))]
     return reverts + [
         f'An interrupted run has left the snapshot {record.name} of the domain {domain.name} half taken; '
@@ -185,6 +193,10 @@ def take_back(domain: Domain, journal: Journal, record: SnapshotRecord) -> None:
         DiskSnapError: if something is left; the entry then stays for the next run.
     """
     _set_going(domain, record)
+    if record.state == _journal.COMMITTED:  # from here on it is not whole any more
+        record.state, record.pauses, record.decide_by = _journal.COMMITTING, False, None
+        journal.snapshots[record.name] = record
+        _journal.store(domain.handle, journal)
     undo(domain, journal, record.name)
 
 

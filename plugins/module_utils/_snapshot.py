@@ -25,8 +25,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import C
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import IDENTITY, key_of, volume
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+    DiskRecord,
+    FreezeRecord,
+    Journal,
+    SnapshotRecord,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import IDENTITY, key_of, may_have, volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
@@ -382,6 +387,17 @@ class Transaction:
             cause.hint = f'{cause.hint or ""} Undoing it failed too: {" ".join(left)} The next run tries again.'.strip()
 
 
+def refuse_by_play(domain: Domain, disks: t.Iterable[DiskRecord], name: str) -> None:
+    """Refuse to undo what an array may have.
+
+    Raises:
+        DiskSnapError: if it may.
+    """
+    for disk in disks:
+        if method_of(disk.method).by_play and not disk.gone:
+            raise may_have(domain, disk, name)
+
+
 def undo(domain: Domain, journal: Journal, name: str) -> None:
     """Undo one domain's entry by each of its methods, from whatever point it reached, and forget it.
 
@@ -395,7 +411,9 @@ def undo(domain: Domain, journal: Journal, name: str) -> None:
         methods = dict.fromkeys(disk.method for disk in record.disks)
         # what the play alone can undo keeps nothing else from being undone
         for method in sorted(methods, key=lambda name: method_of(name).by_play):
-            method_of(method).rollback(domain, [disk for disk in record.disks if disk.method == method])
+            disks = [disk for disk in record.disks if disk.method == method]
+            refuse_by_play(domain, disks, name)
+            method_of(method).rollback(domain, disks)
     now = _journal.load(domain.handle)  # merging back has changed it
     now.snapshots.pop(name, None)
     _journal.store(domain.handle, now)

@@ -48,6 +48,8 @@ def _later_step(params: dict[str, t.Any], host: Host, wanted: list[Request], *, 
         return act(host, wanted, name, group, check=check)
     if step == 'volumes':
         return _array.volumes(host, wanted, name, group)
+    if step == 'removing':
+        return _array.removing(host, wanted, name, group, check=check)
     if step == 'removed':
         return _array.removed(host, wanted, name, group, check=check)
     if step == 'reverted':

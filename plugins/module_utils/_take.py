@@ -19,7 +19,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base imp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Quiesce, Terms
-from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, mixed_disks
+from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, mixed_disks, refuse_waiting
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import (
     Selection,
     plan,
@@ -34,6 +34,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import 
     Member,
     Transaction,
     draft,
+    refuse_by_play,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
@@ -243,9 +244,12 @@ def _as_if_settled(
 ) -> tuple[Selection, set[str]]:
     """What the disks will be once the leftovers of interrupted runs are undone, which check mode must not do."""
     reclaimed: set[str] = set()
-    warnings += [going_back(domain, record) for record in half_reverted(journal)]
+    for record in half_reverted(journal):
+        refuse_waiting(domain, record)
+        warnings.append(going_back(domain, record))
     disks = {disk.target: (disk, method) for disk, method in selection.disks}
     for record in half_taken(journal):
+        refuse_by_play(domain, record.disks, record.name)
         warnings.append(
             f'An interrupted run has left the snapshot {record.name} of the domain {domain.name} half taken; '
             'it would be undone.'

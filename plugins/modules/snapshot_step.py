@@ -44,6 +44,8 @@ options:
       - V(finish) notes that all hosts have taken the snapshot, where there is no process to be told.
       - V(abandon) undoes what there is of it on this host.
       - V(volumes) tells of which volumes a storage array has the snapshot, or may have it. It changes nothing.
+      - V(removing) tells the same, and notes that the arrays are about to remove it, so that nobody counts on it any
+        more.
       - V(removed) notes that no array has it any more, once tasks of the play have seen to that.
       - V(stop) is the first half of a revert in which an array takes part. It stops the domains, if O(force) allows.
       - V(reverted) notes that the array has taken its volumes back. M(disksnap.libvirt.disk_snapshot) with
@@ -54,6 +56,7 @@ options:
       - finish
       - abandon
       - volumes
+      - removing
       - removed
       - stop
       - reverted
@@ -66,7 +69,8 @@ options:
   group:
     description:
       - What tells this snapshot from any other of its name; the same on all hosts.
-      - Required with V(prepare), V(finish) and V(abandon). Without it, V(volumes) and V(removed) are about any.
+      - Required with V(prepare), V(finish) and V(abandon). Without it, V(volumes), V(removing) and V(removed) are
+        about any.
     type: str
   order:
     description:
@@ -133,7 +137,7 @@ volumes:
     - The volumes that tasks of the play are to have an array take (V(prepare)), or of which one may have the snapshot.
     - The word C(commit) must bring their identities with it, as C(commit {"identities":{KEY:IDENTITY}}). Of an
       identity, C(path) or C(xml), which is a C(<source>), and C(format) make the backup source.
-  returned: when O(step) is V(volumes), or RV(state) is V(prepared) and there is a process
+  returned: when O(step) is V(volumes), V(removing) or V(stop), or RV(state) is V(prepared) and there is a process
   type: list
   elements: dict
   contains:
@@ -190,7 +194,7 @@ def main() -> None:
             **snapshot_spec(),
             'step': {
                 'type': 'str',
-                'choices': ['prepare', 'finish', 'abandon', 'volumes', 'removed', 'stop', 'reverted'],
+                'choices': ['prepare', 'finish', 'abandon', 'volumes', 'removing', 'removed', 'stop', 'reverted'],
                 'required': True,
             },
             'group': {'type': 'str'},

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,17 @@ from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play,
 from disksnap_lab import DiskSpec, Fleet, Guest, GuestSpec, acks, check_copy
 
 TASKS = Path(__file__).with_name('array')  # of an array that is a btrfs file system with exports by NBD
+
+
+UNREACHABLE = """
+- name: Ask an array that is not there
+  ansible.builtin.ping:
+  delegate_to: nowhere
+  vars:
+    ansible_connection: ssh
+    ansible_host: 127.0.0.1
+    ansible_port: 1
+"""
 
 
 @pytest.fixture(scope='module')
@@ -163,9 +175,28 @@ def test_a_controller_that_dies_when_the_array_has_taken_its_part(
     assert on_arrays(guests, 'monthly') == [False, False]
 
 
+def test_an_array_that_cannot_be_reached(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
+    """A task that is delegated to what cannot be reached takes the host that it is for out of the play."""
+    tasks = tmp_path / 'array'
+    shutil.copytree(TASKS, tasks)
+    (tasks / 'create.yml').write_text(UNREACHABLE, encoding='utf-8')
+
+    failed = play(fleet, guests, tmp_path, 'daily', fleet_snapshot_array_tasks=str(tasks), fleet_snapshot_max_frozen=20)
+    failed.wait()
+
+    assert failed.process.returncode != 0
+    until('guests that run', lambda: not any(frozen(guest) for guest in guests))
+    until('all undone', lambda: [layers(guest) for guest in guests] == [1, 1])
+    play(fleet, guests, tmp_path, 'daily').succeed()
+    play(fleet, guests, tmp_path, 'daily', fleet_snapshot_state='absent').succeed()
+    assert on_arrays(guests, 'daily') == [False, False]
+
+
 def test_tasks_that_are_missing(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
     refused = play(fleet, guests, tmp_path, 'yearly', fleet_snapshot_array_tasks='no-such-directory')
     refused.wait()
     assert refused.process.returncode != 0
+    assert 'fleet_snapshot_array_tasks is' in ' '.join(refused.said.split()), refused.said
     assert not any(frozen(guest) for guest in guests)
     assert [layers(guest) for guest in guests] == [1, 1]
+    assert not any('<disksnap:journal' in guest.domain.XMLDesc(0) for guest in guests)

@@ -141,7 +141,7 @@ def test_back(db: Guest, lab: Lab, run_module: Runner) -> None:
     back = {**NAMED, 'state': 'reverted', 'force': True}
     with untouched(lab, db):
         refused = run_module.fails('disk_snapshot', back)
-        assert 'only tasks of a play can ask the array' in refused['msg']
+        assert 'has not taken its volume back' in refused['msg']
         assert 'force: true' in run_module.fails('snapshot_step', {**NAMED, 'step': 'stop'})['msg']
         assert 'was not stopped' in run_module.fails('snapshot_step', {**NAMED, 'step': 'reverted'})['msg']
         foretold = run_module('snapshot_step', {**NAMED, 'step': 'stop', 'force': True}, check=True)
@@ -150,7 +150,7 @@ def test_back(db: Guest, lab: Lab, run_module: Runner) -> None:
     assert step(run_module, 'stop', force=True)['changed'] is True
     assert db.state == 'shutoff'
     assert step(run_module, 'stop', force=True)['changed'] is False
-    assert 'has not yet taken its volume back' in run_module.fails('disk_snapshot', back)['msg']
+    assert 'has not taken its volume back' in run_module.fails('disk_snapshot', back)['msg']
     assert 'on its way back' in run_module.fails('snapshot_step', {**NAMED, 'step': 'removed'})['msg']
     clone(clone_of(db), Path(db.disks['vda'].image))
     assert step(run_module, 'reverted')['changed'] is True
@@ -162,7 +162,7 @@ def test_back(db: Guest, lab: Lab, run_module: Runner) -> None:
     assert next(line.seq for line in lines if line.boot == lines[-1].boot) == last + 1
     # and once more: what the array did for the last revert does not count for this one
     step(run_module, 'stop', force=True)
-    assert 'has not yet taken its volume back' in run_module.fails('disk_snapshot', back)['msg']
+    assert 'has not taken its volume back' in run_module.fails('disk_snapshot', back)['msg']
     clone(clone_of(db), Path(db.disks['vda'].image))
     step(run_module, 'reverted')
     run_module('disk_snapshot', back)
@@ -187,6 +187,67 @@ def test_what_the_array_may_have_after_it_was_given_up(db: Guest, lab: Lab, run_
     assert step(run_module, 'removed', group='g1')['changed'] is True
     run_module('snapshot_step', {**NAMED, 'step': 'abandon', 'group': 'g1'})
     assert journal(db) is None
+
+
+def test_layers_above_the_volume(db: Guest, lab: Lab, run_module: Runner) -> None:
+    """To put the volume back below them would ruin the disk."""
+    take(run_module, db)
+    later = {'name': 'db', 'snapshot_name': 's2', 'disks': [{'target': 'vda'}]}
+    run_module('disk_snapshot', later)
+    with untouched(lab, db):
+        refused = run_module.fails('snapshot_step', {**NAMED, 'step': 'stop', 'force': True})
+        assert 'layers newer than the snapshot are on it' in refused['msg']
+        assert '(snapshot s2)' in refused['msg']
+    run_module('disk_snapshot', {**later, 'state': 'absent'})
+
+
+def test_who_was_started_meanwhile_goes_back_anew(db: Guest, run_module: Runner) -> None:
+    take(run_module, db)
+    step(run_module, 'stop', force=True)
+    step(run_module, 'reverted')
+    db.start()
+    ready(db)
+
+    refused = run_module.fails('disk_snapshot', {**NAMED, 'state': 'reverted', 'force': True})
+
+    assert 'has not taken its volume back' in refused['msg']
+    assert db.state == 'running'
+    step(run_module, 'stop', force=True)
+    clone(clone_of(db), Path(db.disks['vda'].image))
+    step(run_module, 'reverted')
+    run_module('disk_snapshot', {**NAMED, 'state': 'reverted', 'force': True})
+    ready(db)
+
+
+def test_nobody_counts_on_what_is_being_removed(db: Guest, run_module: Runner) -> None:
+    take(run_module, db)
+    [volume] = step(run_module, 'removing')['volumes']
+    assert volume['volume'] == LUN
+    assert (
+        'has begun to remove it' in run_module.fails('snapshot_step', {**TASK, 'step': 'prepare', 'group': 'g2'})['msg']
+    )
+    assert step(run_module, 'removing')['changed'] is True
+    step(run_module, 'removed')
+    assert step(run_module, 'removing')['volumes'] == []
+    run_module('disk_snapshot', {**NAMED, 'state': 'absent'})
+    assert journal(db) is None
+
+
+def test_another_guest_on_the_same_group_of_volumes(db: Guest, guest: Guests, lab: Lab, run_module: Runner) -> None:
+    web = guest(GuestSpec('web', state='shutoff'))
+    take(run_module, db)
+    both = {**TASK, 'step': 'prepare', 'group': 'g2', 'name': 'web', 'quiesce': 'none', 'disks': [DISKS[0]]}
+    prepared = run_module('snapshot_step', both)
+    say(prepared['command'], 'freeze')
+    [volume] = prepared['volumes']
+    say(prepared['command'], 'commit', identities={volume['key']: {'path': '/srv/clone'}})
+    say(prepared['command'], 'finish')
+    with untouched(lab, db, web):
+        for options in ({'step': 'removing'}, {'step': 'stop', 'force': True}):
+            refused = run_module.fails('snapshot_step', {**NAMED, **options})
+            assert 'the domain web has it on the same volume or group' in refused['msg']
+    named = {'snapshot_name': 's1', 'domains': [{'name': 'db'}, {'name': 'web'}]}
+    assert len(run_module('snapshot_step', {**named, 'step': 'removing'})['volumes']) == 2
 
 
 @pytest.mark.parametrize('identities', [{}, {'vda': {}}, None])

@@ -11,17 +11,18 @@ remove what they made, is an error here for as long as it has not been done.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _place
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _copies, _overlay, _place
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, read_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml, volume_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse, to_text
 
@@ -58,6 +59,7 @@ class ArrayMethod(DiskMethod):
             modified_disk=None,
             backup_source=UNTOLD,
             reason=reason,
+            backing=_copies.backing_of(disk, subject.domain),
         )
         return DiskPlan(disk, method, record, still=disk.active.format == 'qcow2')
 
@@ -103,24 +105,54 @@ class ArrayMethod(DiskMethod):
         return None if record.identity else 'the array has not told what it took'
 
     def refuse_revert(self, domain: Domain, record: DiskRecord) -> None:
-        raise DiskSnapError(
-            'Failed to revert to a snapshot that a storage array has',
-            domain=domain.name,
-            disk=record.target,
-            why='only tasks of a play can ask the array',
-            hint=f'{_ROLE} Nothing was changed.',
-        )
+        disk = domain.read().disk(record.target)
+        why = None if disk is not None else 'the domain has no such disk now'
+        if disk is not None:
+            was = original(record).active.key
+            with contextlib.suppress(DiskSnapError):  # a layer that no pool knows: what can be seen must do
+                disk = _chain.whole(disk, domain.host.pools, domain.name)
+            place = next((place for place, layer in enumerate(disk.chain) if layer.key == was), None)
+            if place:
+                raise _overlay.newer_layers(domain, disk, place)
+            if place is None:
+                why = f'the disk now uses {disk.source.key if disk.source else "nothing"}, not {was}'
+        if why is not None:
+            raise DiskSnapError(
+                _overlay.WHAT_REVERT, domain=domain.name, disk=record.target, why=why, hint='Nothing was changed.'
+            )
 
     def revert(self, domain: Domain, records: t.Sequence[DiskRecord], *, deadline: float) -> None:
         for record in records:
             if not record.reverted:
-                raise DiskSnapError(
-                    'Failed to revert to a snapshot that a storage array has',
-                    domain=domain.name,
-                    disk=record.target,
-                    why='the array has not yet taken its volume back, as far as the journal knows',
-                    hint=f'{_ROLE} With fleet_snapshot_state=reverted it goes on.',
-                )
+                raise not_back(domain, record)
+
+
+def original(record: DiskRecord) -> Disk:
+    """The disk as it was when the snapshot was taken."""
+    return read_disk(parse(record.original, 'journal'))
+
+
+def may_have(domain: Domain, record: DiskRecord, name: str) -> DiskSnapError:
+    """The error where an interrupted run has left something that only tasks of a play can remove."""
+    return DiskSnapError(
+        f'Failed to undo the snapshot {name}, which a storage array may have',
+        domain=domain.name,
+        disk=record.target,
+        why='an interrupted run has left it, and only tasks of a play can ask the array',
+        hint=f'Use the role fleet_snapshot with fleet_snapshot_name={name}, fleet_snapshot_state=absent and the tasks '
+        'for the array in fleet_snapshot_array_tasks.',
+    )
+
+
+def not_back(domain: Domain, record: DiskRecord) -> DiskSnapError:
+    """The error where the array is to take a volume back first."""
+    return DiskSnapError(
+        'Failed to revert to a snapshot that a storage array has',
+        domain=domain.name,
+        disk=record.target,
+        why='the array has not taken its volume back, as far as the journal knows',
+        hint=f'{_ROLE} With fleet_snapshot_state=reverted it does so, and goes on with what was begun.',
+    )
 
 
 def key_of(domain: Domain, record: DiskRecord) -> str:

@@ -56,11 +56,10 @@ def test_a_volume_that_holds_several_disks_comes_once() -> None:
     }
 
 
-def test_those_of_other_snapshots_are_left_out() -> None:
-    found = {'hv1': {'volumes': [volume('a', id='1'), volume('b', of='g2', id='2')]}}
-    [group] = fleet_array(found, snapshots=['g2'])
-    assert [one['volume']['id'] for one in group['volumes']] == ['2']
-    assert fleet_array(found, snapshots=[]) == []
+def test_results_of_a_loop() -> None:
+    loop = {'results': [{'volumes': [volume('a', id='1')]}, {'skipped': True}, {'volumes': [volume('b', id='2')]}]}
+    [group] = fleet_array({'hv1': loop})
+    assert [one['volume']['id'] for one in group['volumes']] == ['1', '2']
 
 
 @pytest.mark.parametrize('answers', [[], [{'path': '/x'}] * 2, None, 'x', {'path': '/x'}])

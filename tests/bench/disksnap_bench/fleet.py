@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from disksnap_lab import Fleet, Guest, GuestSpec
-from disksnap_lab.watch import Watch, together
+from disksnap_lab.watch import Watch
 
 from .contenders import COLLECTIONS, VENV, merge_back
 
@@ -241,13 +241,13 @@ def _standstill(guests: Sequence[Guest], take: Callable[[], object]) -> float:
         take()
         for guest in guests:
             guest.wait_acked(timeout=120)
-    # a guest that stood still for less than the time between two of its records shows nothing of it
-    standstills = {name: gaps for name, gaps in watch.standstills(1.4 * PERIOD_MS).items() if gaps}
-    begin, end = together(standstills)
-    at_once = [gap for gaps in standstills.values() for gap in gaps if gap[0] <= begin and gap[1] >= end]
-    # as with the playbook of virsh, if a guest was thawed before another was frozen
-    if len(at_once) < len(standstills):
-        at_once = [max(gaps, key=lambda gap: gap[1] - gap[0]) for gaps in standstills.values()]
+    gaps = [gap for of_one in watch.standstills(1.4 * PERIOD_MS).values() for gap in of_one]
+    # the moment at which most of them stood still: a guest may have paused for other reasons at other times, and one
+    # that stood still for less than the time between two of its records shows nothing of it
+    moment = max((gap[0] for gap in gaps), key=lambda at: sum(start <= at < end for start, end in gaps), default=0.0)
+    at_once = [gap for gap in gaps if gap[0] <= moment < gap[1]]
+    if len(at_once) < len(guests) / 2:
+        raise RuntimeError(f'{len(at_once)} of {len(guests)} guests were seen to stand still at once')
     return (max(gap[1] for gap in at_once) - min(gap[0] for gap in at_once)) * 1000
 
 

@@ -14,13 +14,12 @@ import pytest
 
 from ansible_collections.disksnap.libvirt.tests.fleet.harness import Gate, Play, frozen, layers
 from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
-from disksnap_lab.watch import Watch, together
+from disksnap_lab.watch import Watch
 
 pytestmark = pytest.mark.timeout(1200)  # twenty guests boot and are merged in that
 
 HOSTS, GUESTS = 4, 5
 PERIOD_MS = 500  # there are many guests for a small machine, so they write at leisure
-OVER_MS = 1.4 * PERIOD_MS
 DOOMED = 'hv3'
 # before which task of the role, and whether the others have the snapshot for good by then
 STEPS = [('Get everything ready', False), ('Say freeze', False), ('Say commit', False), ('Say finish', True)]
@@ -81,17 +80,24 @@ def take(four: Fleet, scratch: Path, **options: Any) -> Play:
     return Play(four, scratch, 'nightly', **{'fleet_snapshot_max_frozen': 120, **options})
 
 
-def whole(results: dict[str, Any], guests: dict[str, list[Guest]], acked: dict[str, int]) -> None:
-    """One snapshot of all guests, and each backup source is clean and has what was acknowledged before."""
+def whole(results: dict[str, Any], guests: dict[str, list[Guest]], acked: dict[str, int]) -> dict[str, int]:
+    """One snapshot of all guests, and each backup source is clean and has what was acknowledged before.
+
+    Returns: guest -> the last record that its backup source holds.
+    """
     domains = {domain['name']: domain for result in results.values() for domain in result['domains']}
     assert sorted(domains) == sorted(guest.name for guest in everyone(guests))
     assert {domain['snapshot_name'] for domain in domains.values()} == {'nightly'}
+    held = {}
     for name, domain in domains.items():
         assert domain['consistency'] == 'filesystem', name
         [disk] = domain['disks']
         report = check_copy(Path(disk['backup_source']['path']), disk['backup_source']['format'], 'ext4')
         assert report.clean, (name, report)
         assert report.holds(acked[name]), (name, report, acked[name])
+        assert report.last is not None, name
+        held[name] = report.last
+    return held
 
 
 def acknowledged(guests: dict[str, list[Guest]]) -> dict[str, int]:
@@ -99,36 +105,27 @@ def acknowledged(guests: dict[str, list[Guest]]) -> dict[str, int]:
     return {guest.name: guest.acked()['vda'] for guest in everyone(guests)}
 
 
-def around(watch: Watch) -> tuple[float, dict[str, tuple[float, float]]]:
-    """How long all guests stood still together, and the standstill of each then; seconds."""
-    standstills = watch.standstills(OVER_MS)
-    begin, end = together(standstills)
-    at_once = {
-        name: next((gap for gap in gaps if gap[0] <= begin and gap[1] >= end), (0.0, 0.0))
-        for name, gaps in standstills.items()
-    }
-    return end - begin, at_once
-
-
 @pytest.mark.usefixtures('clear')
 def test_one_instant(four: Fleet, guests: dict[str, list[Guest]], tmp_path: Path, tell: Callable[[str], None]) -> None:
+    """What the copies hold was acknowledged before anything that one of them lacks was."""
     acked = acknowledged(guests)
     with Watch({guest.name: guest.acks_path('vda') for guest in everyone(guests)}) as watch:
         play = take(four, tmp_path)
         results = play.succeed(600)
         for guest in everyone(guests):
             guest.wait_acked(timeout=120)
-    whole(results, guests, acked)
-    at_once, standstills = around(watch)
-    assert at_once > 0
-    lengths = [end - begin for begin, end in standstills.values()]
-    in_all = max(end for _begin, end in standstills.values()) - min(begin for begin, _end in standstills.values())
+    held = whole(results, guests, acked)
+    silences = [watch.around(name, number) for name, number in held.items()]
+    last = [held_at for held_at, _lacked_at in silences]
+    first = [lacked_at for _held_at, lacked_at in silences]
+    lengths = [end - begin for begin, end in silences]
     tell(
         f'{HOSTS} hosts x {GUESTS} guests: no records for {min(lengths):.2f} to {max(lengths):.2f} s, of all together '
-        f'for {at_once:.2f} s; from the first to the last {in_all:.2f} s'
+        f'for {min(first) - max(last):.2f} s; from the first to the last {max(first) - min(last):.2f} s'
     )
     reported = [domain['freeze']['window_ms'] for result in results.values() for domain in result['domains']]
     tell(f'windows as the modules report them: {min(reported):.0f} to {max(reported):.0f} ms')
+    assert max(last) < min(first)
 
 
 @pytest.mark.usefixtures('clear')

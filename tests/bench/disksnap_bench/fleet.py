@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from disksnap_lab import Fleet, Guest, GuestSpec
+from disksnap_lab import Fleet, Guest, GuestSpec, check_copy
 from disksnap_lab.watch import Watch
 
 from .contenders import COLLECTIONS, VENV, merge_back
@@ -241,14 +241,17 @@ def _standstill(guests: Sequence[Guest], take: Callable[[], object]) -> float:
         take()
         for guest in guests:
             guest.wait_acked(timeout=120)
-    gaps = [gap for of_one in watch.standstills(1.4 * PERIOD_MS).values() for gap in of_one]
-    # the moment at which most of them stood still: a guest may have paused for other reasons at other times, and one
-    # that stood still for less than the time between two of its records shows nothing of it
-    moment = max((gap[0] for gap in gaps), key=lambda at: sum(start <= at < end for start, end in gaps), default=0.0)
-    at_once = [gap for gap in gaps if gap[0] <= moment < gap[1]]
-    if len(at_once) < len(guests) / 2:
-        raise RuntimeError(f'{len(at_once)} of {len(guests)} guests were seen to stand still at once')
-    return (max(gap[1] for gap in at_once) - min(gap[0] for gap in at_once)) * 1000
+    # around the instant of the copies: a guest may have paused for other reasons at other times
+    silences = [watch.around(guest.name, _held(guest)) for guest in guests]
+    return (max(end for _begin, end in silences) - min(begin for begin, _end in silences)) * 1000
+
+
+def _held(guest: Guest) -> int:
+    """The last record of what the first layer holds, while another is above it."""
+    held = check_copy(Path(guest.disks['vda'].image)).last
+    if held is None:
+        raise RuntimeError(f'The copy of {guest.name} holds no record')
+    return held
 
 
 def run_fleet(rounds: int, say: Callable[[str], None]) -> list[str]:

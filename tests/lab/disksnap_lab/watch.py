@@ -11,23 +11,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from . import acks
 
 POLL_S = 0.002
 
 
-def together(standstills: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[float, float]:
-    """Beginning and end of the longest time within a standstill of every target; twice the same where there is none."""
-    steps = [(at, change) for of_one in standstills.values() for gap in of_one for at, change in zip(gap, (1, -1))]
-    still, begun, longest = 0, 0.0, (0.0, 0.0)
-    for at, change in sorted(steps):
-        if still == len(standstills) and at - begun > longest[1] - longest[0]:
-            longest = begun, at
-        still += change
-        begun = at
-    return longest
+def around(seen: Iterable[tuple[float, int]], number: int) -> tuple[float, float]:
+    """When the record of this number was acknowledged, and when the one after it.
+
+    seen: times and the highest number acknowledged by then, in order.
+
+    Raises:
+        LookupError: if one of them was not acknowledged meanwhile.
+    """
+    last = [at for at, acknowledged in seen if acknowledged == number]
+    later = [at for at, acknowledged in seen if acknowledged > number]
+    if not last or not later:
+        raise LookupError(f'the records {number} and {number + 1} were not both acknowledged in {list(seen)}')
+    return last[0], later[0]
 
 
 class Watch:
@@ -35,26 +40,27 @@ class Watch:
 
     def __init__(self, files: dict[str, Path]) -> None:
         self._files = files
-        self._gaps: dict[str, list[tuple[float, float]]] = {target: [] for target in files}
-        self._grown: dict[str, float] = {}
+        self._seen: dict[str, list[tuple[float, int]]] = {target: [] for target in files}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name='lab-watch', daemon=True)
 
     def __enter__(self) -> Watch:
-        now = time.monotonic()
-        self._grown = dict.fromkeys(self._files, now)
+        self._note_all()
         self._thread.start()
         return self
 
     def __exit__(self, *_exception: Any) -> None:
         self._end.set()
         self._thread.join(10)
+        self._note_all()
+
+    def _note_all(self) -> None:
         now = time.monotonic()
         for target in self._files:
             self._note(target, now)
 
     def _note(self, target: str, now: float) -> None:
-        self._gaps[target].append((self._grown[target], now))
+        self._seen[target].append((now, acks.last_synced(self._files[target])))
 
     def _follow(self) -> None:
         sizes = {target: path.stat().st_size for target, path in self._files.items()}
@@ -65,18 +71,17 @@ class Watch:
                 if size != sizes[target]:
                     sizes[target] = size
                     self._note(target, now)
-                    self._grown[target] = now
 
-    def standstills(self, over_ms: float) -> dict[str, list[tuple[float, float]]]:
-        """Target -> beginning and end of each time without an acknowledgement that was longer, in monotonic seconds."""
-        return {
-            target: [(start, end) for start, end in gaps if (end - start) * 1000 > over_ms]
-            for target, gaps in self._gaps.items()
-        }
+    def around(self, target: str, number: int) -> tuple[float, float]:
+        """See the function of this name; after the context has ended, in monotonic seconds."""
+        return around(self._seen[target], number)
 
     def gaps_ms(self) -> dict[str, float]:
         """Target -> the longest time without an acknowledgement; after the context has ended."""
-        return {target: max(end - start for start, end in gaps) * 1000 for target, gaps in self._gaps.items()}
+        return {
+            target: max(end - start for (start, _), (end, _) in zip(seen, seen[1:])) * 1000
+            for target, seen in self._seen.items()
+        }
 
     @property
     def longest_gap_ms(self) -> float:

@@ -10,12 +10,12 @@ import contextlib
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
-from ansible_collections.disksnap.libvirt.plugins.module_utils._array_volumes import by_play, refuse_shared
+from ansible_collections.disksnap.libvirt.plugins.module_utils._array_volumes import by_play, refuse_shared, volumes_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import may_have, volume
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import may_have
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import HALF_TAKEN, decided
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
@@ -41,7 +41,7 @@ def volumes(host: Host, requests: t.Sequence[Request], snapshot_name: str, group
     return {
         'changed': False,
         'names': [domain.name for domain in domains],
-        'volumes': [volume(domain, disk, one.group) for domain, _journal, one in found for disk in by_play(one)],
+        'volumes': volumes_of((domain, record) for domain, _entry, record in found),
     }
 
 
@@ -68,8 +68,8 @@ def removing(
             if by_play(record) and record.state in _NO_LONGER:
                 record.state, record.decide_by = _NO_LONGER[record.state], None
                 _journal.store(domain.handle, journal)
-    volumes_ = [volume(domain, disk, record.group) for domain, _entry, record in found for disk in by_play(record)]
-    return {'changed': bool(volumes_), 'names': [domain.name for domain in domains], 'volumes': volumes_}
+    told = volumes_of((domain, record) for domain, _entry, record in found)
+    return {'changed': bool(told), 'names': [domain.name for domain in domains], 'volumes': told}
 
 
 def _refuse_removal(domain: Domain, record: SnapshotRecord, *, given_up: bool) -> None:

@@ -13,6 +13,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._connection impor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import volume_of
 
@@ -20,6 +21,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method impor
 def by_play(record: SnapshotRecord) -> list[DiskRecord]:
     """The disks of which a storage array has the snapshot, or may have it."""
     return [disk for disk in record.disks if method_of(disk.method).by_play and not disk.gone]
+
+
+def volumes_of(pairs: t.Iterable[tuple[Domain, SnapshotRecord]]) -> list[dict[str, t.Any]]:
+    """What the play is told of the volumes of which an array has these snapshots, or may have them."""
+    return [volume(domain, disk, record.group) for domain, record in pairs for disk in by_play(record)]
 
 
 def refuse_shared(host: Host, domains: t.Sequence[Domain], records: t.Sequence[SnapshotRecord]) -> None:

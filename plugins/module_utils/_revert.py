@@ -11,12 +11,11 @@ import time
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _restore, _result
-from ansible_collections.disksnap.libvirt.plugins.module_utils._array_volumes import by_play, refuse_shared
+from ansible_collections.disksnap.libvirt.plugins.module_utils._array_volumes import refuse_shared, volumes_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import Restoration
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
@@ -97,7 +96,7 @@ def halt(
         **_outcome(pairs, warnings),
         'changed': bool(left),
         'names': [domain.name for domain in domains],
-        'volumes': [volume(one, disk, record.group) for one, record in pairs for disk in by_play(record)],
+        'volumes': volumes_of(pairs),
     }
 
 

@@ -142,12 +142,12 @@ def foretold(domain: Domain, records: t.Iterable[SnapshotRecord]) -> list[str]:
     Raises:
         DiskSnapError: where the run itself would, as an array may have it.
     """
-    for record in half_reverted(_journal.load(domain.handle)):
+    going = half_reverted(_journal.load(domain.handle))
+    for record in going:
         refuse_waiting(domain, record)
     for record in records:
         refuse_by_play(domain, record.disks, record.name)
-    reverts = [going_back(domain, record) for record in half_reverted(_journal.load(domain.handle))]
-    return reverts + [
+    return [going_back(domain, record) for record in going] + [
         f'An interrupted run has left the snapshot {record.name} of the domain {domain.name} half taken; '
         'it would be undone.'
         for record in records

@@ -125,19 +125,13 @@ def test_there_and_back_and_gone(fleet: Fleet, guests: list[Guest], tmp_path: Pa
     for guest, number in zip(guests, last):
         guest.wait_agent()
         guest.wait_acked()
-        assert first_of_this_boot(guest) == number + 1
+        assert acks.first_of_this_boot(guest.acks_path('vda')) == number + 1
 
     play(fleet, guests, tmp_path, 'nightly', fleet_snapshot_state='absent').succeed()
     assert on_arrays(guests, 'nightly') == [False, False]
     assert [layers(guest) for guest in guests] == [1, 1]
     for guest in guests:
         guest.wait_acked()
-
-
-def first_of_this_boot(guest: Guest) -> int:
-    """Number of the first record on the array's disk since the guest was started."""
-    lines = list(acks.read(guest.acks_path('vda')))
-    return next(line.seq for line in lines if line.boot == lines[-1].boot)
 
 
 def test_an_array_that_fails(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:

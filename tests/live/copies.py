@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,17 +111,9 @@ def went_back(guest: Guest, last: dict[str, int], later: dict[str, int]) -> None
     assert guest.state == 'running'
     ready(guest)
     for target in guest.acked():
-        first = [ack.seq for ack in _this_boot(guest, target)][-1]
+        first = acks.first_of_this_boot(guest.acks_path(target))
         assert first == last[target] + 1, f'{target} went on with {first}'
         assert first < later[target]
-
-
-def _this_boot(guest: Guest, target: str) -> Iterator[Any]:
-    lines = list(acks.read(guest.acks_path(target)))
-    for ack in reversed(lines):
-        if ack.boot != lines[-1].boot:
-            return
-        yield ack
 
 
 def half_taken(guest: Guest) -> None:

@@ -12,6 +12,7 @@ import difflib
 import functools
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -414,6 +415,13 @@ def watchdogs() -> list[Process]:
                 ):
                     found.append(_process(entry))
     return found
+
+
+def end_watchdogs() -> None:
+    """Kill them. A process that was prepared and hears no last word would wait for ten minutes."""
+    for process in watchdogs():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def _process(entry: Path) -> Process:

@@ -9,9 +9,6 @@ The array is an xfs file system, and its snapshot of a volume a clone of the ima
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,13 +20,13 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Guests,
     Runner,
     chain,
+    end_watchdogs,
     frozen,
     journal,
     put_back,
     ready,
     until,
     untouched,
-    watchdogs,
 )
 from ansible_collections.disksnap.libvirt.tests.live.steps import say
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab, acks, check_copy
@@ -55,9 +52,7 @@ def db(one: Guest) -> Iterator[Guest]:
     """The guest as it was made."""
     ready(one)
     yield one
-    for process in watchdogs():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+    end_watchdogs()
     put_back(one)
     clone_of(one).unlink(missing_ok=True)
 
@@ -158,8 +153,7 @@ def test_back(db: Guest, lab: Lab, run_module: Runner) -> None:
 
     assert db.state == 'running'
     ready(db)
-    lines = list(acks.read(db.acks_path('vda')))
-    assert next(line.seq for line in lines if line.boot == lines[-1].boot) == last + 1
+    assert acks.first_of_this_boot(db.acks_path('vda')) == last + 1
     # and once more: what the array did for the last revert does not count for this one
     step(run_module, 'stop', force=True)
     assert 'has not taken its volume back' in run_module.fails('disk_snapshot', back)['msg']

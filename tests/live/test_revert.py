@@ -84,18 +84,10 @@ def went_back(guest: Guest, last: dict[str, int], later: dict[str, int]) -> None
     assert guest.state == 'running'
     ready(guest)
     for target, number in guest.acked().items():
-        first = [ack.seq for ack in _this_boot(guest, target)][-1]
+        first = acks.first_of_this_boot(guest.acks_path(target))
         assert first == last[target] + 1, f'{target} went on with {first}'
         assert first < later[target]
         assert number >= first
-
-
-def _this_boot(guest: Guest, target: str) -> Iterator[Any]:
-    lines = list(acks.read(guest.acks_path(target)))
-    for ack in reversed(lines):
-        if ack.boot != lines[-1].boot:
-            return
-        yield ack
 
 
 def test_a_running_guest_is_back_and_runs(web: Guest, run_module: Runner, tmp_path: Path) -> None:
@@ -219,7 +211,7 @@ def test_a_disk_outside_the_snapshot_keeps_its_data(web: Guest, run_module: Runn
     result = run_module('disk_snapshot', task_of(web, force=True))
     assert any('vdb' in warning for warning in result['warnings'])
     ready(web)
-    first = {target: [ack.seq for ack in _this_boot(web, target)][-1] for target in web.disks}
+    first = {target: acks.first_of_this_boot(web.acks_path(target)) for target in web.disks}
     assert first['vda'] <= later['vda']
     assert first['vdb'] > later['vdb']
 

@@ -21,13 +21,13 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Guests,
     Runner,
     chain,
+    end_watchdogs,
     frozen,
     journal,
     put_back,
     ready,
     until,
     untouched,
-    watchdogs,
 )
 from ansible_collections.disksnap.libvirt.tests.live.steps import say
 from disksnap_lab import Guest, GuestSpec, Lab
@@ -47,10 +47,7 @@ def pair(both: list[Guest], run_module: Runner) -> Iterator[list[Guest]]:
     for guest in both:
         ready(guest)
     yield both
-    # what a play prepares and says no last word to waits for ten minutes
-    for process in watchdogs():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+    end_watchdogs()
     put_back(*both)
 
 

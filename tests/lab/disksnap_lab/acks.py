@@ -86,6 +86,16 @@ def last_synced(path: Path) -> int:
     return ack.seq if ack.kind != 'E' else ack.seq - 1
 
 
+def first_of_this_boot(path: Path) -> int:
+    """Number of the first record since the guest was started last.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    lines = list(read(path))
+    return min(line.seq for line in lines if line.boot == lines[-1].boot)
+
+
 def gaps(path: Path, since: int = 0, over_ms: float = 0) -> list[Gap]:
     """Gaps longer than over_ms, in order, of records after since."""
     return [

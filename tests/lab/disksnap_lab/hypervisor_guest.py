@@ -102,13 +102,9 @@ class HypervisorGuest:
 
     def first_of_this_boot(self) -> dict[str, int]:
         """Target -> the first record that its writer acknowledged since the guest was started last."""
-        found: dict[str, int] = {}
         with tempfile.TemporaryDirectory() as directory:
             files = self._copied_acks(directory)
-            for target in self.written:
-                lines = list(acks.read(files.acks(target)))
-                found[target] = next(line.seq for line in lines if line.boot == lines[-1].boot)
-        return found
+            return {target: acks.first_of_this_boot(files.acks(target)) for target in self.written}
 
     def gaps(self, since: Mapping[str, int] | None = None, over_ms: float = 0) -> dict[str, list[Gap]]:
         """Target -> times between neighbouring records that were longer than over_ms, of records after since."""

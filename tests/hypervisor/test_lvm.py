@@ -111,9 +111,7 @@ def test_there_and_back_again(hv: Hypervisor, inner: HypervisorGuest, run_module
 
     for name in ('s1', 's2'):
         run_module('disk_snapshot', {'name': 'inner', 'snapshot_name': name, 'state': 'reverted'})
-        for target, origin in both.items():
-            report = check_remote(hv, f'/dev/vg0/{origin}', tmp_path)
-            assert (report.clean, report.last) == (True, last[name][target])
+        for origin in both.values():  # what the snapshot holds was judged when it was taken
             hv.run(['cmp', f'/dev/vg0/{origin}', f'/dev/vg0/{origin}.{name}'], timeout=300)
         assert set(volumes(hv)) == FRESH | {f'{one}.{snapshot}' for one in both.values() for snapshot in ('s1', 's2')}
 

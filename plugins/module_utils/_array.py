@@ -15,7 +15,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import may_have
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import may_have
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import HALF_TAKEN, decided
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 

@@ -4,7 +4,7 @@
 
 """A process that outlives the module that forked it.
 
-Such a process imports nothing after the fork, as Ansible deletes the module's code once the module has ended.
+Such a process imports nothing once the module has ended, as Ansible deletes the module's code then.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import socket
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _array, _journal, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _array, _journal, _result, _undo
 from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import (
     FINISH,
     Abandoned,
@@ -150,6 +150,7 @@ def _take(part: Part, barrier: Barrier) -> dict[str, t.Any]:
         names = [domain.name for domain in domains]
         barrier.tell(names=names)
         barrier.claim(part.group, uuids)
+        _undo.preload()  # the methods of the disks are by the time it waits
         fleet = Fleet(barrier, part.group, part.ranks, part.options.terms.max_frozen, part.patience)
         outcome = take(host, requests, part.options, watchdog, check=False, fleet=fleet)
         return {**outcome, 'names': names, **_state_of([_record(domain, name) for domain in domains])}

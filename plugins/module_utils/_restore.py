@@ -26,7 +26,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     RevertRecord,
     SnapshotRecord,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import not_back
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import not_back
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain
 

@@ -11,7 +11,9 @@ from dataclasses import asdict
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, QuiesceRecord, SnapshotRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import DomainMerge, MergeResult
+
+if t.TYPE_CHECKING:
+    from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import DomainMerge, MergeResult
 
 
 def snapshot(domain: Domain, record: SnapshotRecord) -> dict[str, t.Any]:

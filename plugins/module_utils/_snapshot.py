@@ -31,8 +31,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     Journal,
     SnapshotRecord,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import IDENTITY, key_of, may_have, volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import (
+    IDENTITY,
+    key_of,
+    may_have,
+    volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, side_by_side

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _merge
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -25,6 +25,11 @@ WHAT = 'Failed to undo the snapshot'
 UNDO_TIMEOUT = 3600.0
 
 
+def preload() -> None:
+    """Import what undoing may import: for a process that outlives the code of its module."""
+    from ansible_collections.disksnap.libvirt.plugins.module_utils import _merge  # noqa: F401
+
+
 def undo_overlays(domain: Domain, records: t.Sequence[DiskRecord], *, timeout: float = UNDO_TIMEOUT) -> None:
     """Move the disks back to their base images, with what the guest wrote since, and delete the overlays.
 
@@ -34,16 +39,16 @@ def undo_overlays(domain: Domain, records: t.Sequence[DiskRecord], *, timeout: f
         DiskSnapError: if a disk could not be moved back or a file not be deleted; it names both.
     """
     disks = [_chain.whole(disk, domain.host.pools, domain.name) for disk in domain.read().disks]
-    specs, unused = [], []
+    used, unused = [], []
     for record in records:
         for volume in record.volumes:
             target = _user_of(volume, disks)
             if target is None:
                 unused.append((record, volume))
             else:
-                specs.append(_merge.MergeSpec(target, volume.path))
-    if specs:
-        _merge_back(domain, specs, timeout)
+                used.append((target, volume.path))
+    if used:
+        _merge_back(domain, used, timeout)
     _delete(domain, unused)
 
 
@@ -52,7 +57,11 @@ def _user_of(volume: Volume, disks: t.Sequence[Disk]) -> str | None:
     return next((disk.target for disk in disks if disk.layer(volume.path) is not None), None)
 
 
-def _merge_back(domain: Domain, specs: t.Sequence[_merge.MergeSpec], timeout: float) -> None:
+def _merge_back(domain: Domain, used: t.Sequence[tuple[str, str]], timeout: float) -> None:
+    # hardly any run has something to merge back, and each file that is compiled costs all of them
+    from ansible_collections.disksnap.libvirt.plugins.module_utils import _merge
+
+    specs = [_merge.MergeSpec(target, path) for target, path in used]
     options = _merge.MergeOptions(timeout=timeout, own=True)
     results = _merge.run(_merge.plan_all([(domain, specs)], options), options)[domain.name]
     for result in results:

@@ -21,19 +21,18 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import IDENTITY, ROLE, not_back
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, read_disk
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml, volume_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse, to_text
 
-IDENTITY = 'identity'
 # of a source whose identity the array has not told yet
 UNTOLD = BackupSource(xml='', type='', path=None, format=None)
 _WHAT = 'Failed to take the snapshot'
 # the attribute of <source> that says which of libvirt's types it is of
 _TYPES = {'protocol': 'network', 'pool': 'volume', 'dev': 'block', 'file': 'file'}
 _SAVED = 'its volume lacks what the guest still holds in memory'
-_ROLE = 'Use the role fleet_snapshot, with the tasks for the array in fleet_snapshot_array_tasks.'
 
 
 class ArrayMethod(DiskMethod):
@@ -93,7 +92,7 @@ class ArrayMethod(DiskMethod):
                 domain=domain.name,
                 disk=record.target,
                 why='only tasks of a play can ask the array',
-                hint=f'{_ROLE} With fleet_snapshot_state=absent it removes it.',
+                hint=f'{ROLE} With fleet_snapshot_state=absent it removes it.',
             )
 
     def present(self, domain: Domain, record: DiskRecord) -> bool:
@@ -130,51 +129,6 @@ class ArrayMethod(DiskMethod):
 def original(record: DiskRecord) -> Disk:
     """The disk as it was when the snapshot was taken."""
     return read_disk(parse(record.original, 'journal'))
-
-
-def may_have(domain: Domain, record: DiskRecord, name: str) -> DiskSnapError:
-    """The error where an interrupted run has left something that only tasks of a play can remove."""
-    return DiskSnapError(
-        f'Failed to undo the snapshot {name}, which a storage array may have',
-        domain=domain.name,
-        disk=record.target,
-        why='an interrupted run has left it, and only tasks of a play can ask the array',
-        hint=f'Use the role fleet_snapshot with fleet_snapshot_name={name}, fleet_snapshot_state=absent and the tasks '
-        'for the array in fleet_snapshot_array_tasks.',
-    )
-
-
-def not_back(domain: Domain, record: DiskRecord) -> DiskSnapError:
-    """The error where the array is to take a volume back first."""
-    return DiskSnapError(
-        'Failed to revert to a snapshot that a storage array has',
-        domain=domain.name,
-        disk=record.target,
-        why='the array has not taken its volume back, as far as the journal knows',
-        hint=f'{_ROLE} With fleet_snapshot_state=reverted it does so, and goes on with what was begun.',
-    )
-
-
-def key_of(domain: Domain, record: DiskRecord) -> str:
-    """What tells one disk from all others of a play."""
-    return f'{domain.uuid}/{record.target}'
-
-
-def volume(domain: Domain, record: DiskRecord, group: str) -> dict[str, t.Any]:
-    """What the play is told of the volume below one disk; ``key`` is what it answers under.
-
-    Args:
-        group: of the snapshot.
-    """
-    return {
-        'key': key_of(domain, record),
-        'domain': domain.name,
-        'target': record.target,
-        'snapshot_group': group,
-        'volume': volume_of(record.method_xml),
-        'method_xml': record.method_xml,
-        'identity': json.loads(record.identity) if record.identity else None,
-    }
 
 
 def backup_source(identity: t.Any, fmt: str | None) -> BackupSource:

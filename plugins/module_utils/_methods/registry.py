@@ -2,23 +2,59 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The methods that there are, and the choice among them."""
+"""The methods that there are, and the choice among them.
+
+A method is imported when it is asked for: Ansible ships sources, and each file that is compiled costs every host.
+"""
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import ArrayMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.btrfs import BtrfsMethod
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.lvm import LvmMethod
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.qemu import QemuMethod
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.reflink import ReflinkMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import AUTO, Method, resolve
 
-METHODS: dict[str, DiskMethod] = {
-    method.name: method for method in (QemuMethod(), LvmMethod(), BtrfsMethod(), ReflinkMethod(), ArrayMethod())
+
+def _qemu() -> DiskMethod:
+    from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.qemu import QemuMethod
+
+    return QemuMethod()
+
+
+def _lvm() -> DiskMethod:
+    from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.lvm import LvmMethod
+
+    return LvmMethod()
+
+
+def _btrfs() -> DiskMethod:
+    from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.btrfs import BtrfsMethod
+
+    return BtrfsMethod()
+
+
+def _reflink() -> DiskMethod:
+    from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.reflink import ReflinkMethod
+
+    return ReflinkMethod()
+
+
+def _array() -> DiskMethod:
+    from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.array import ArrayMethod
+
+    return ArrayMethod()
+
+
+# in the order in which auto asks them
+METHODS: dict[str, t.Callable[[], DiskMethod]] = {
+    'qemu': _qemu,
+    'lvm': _lvm,
+    'btrfs': _btrfs,
+    'reflink': _reflink,
+    'array': _array,
 }
 
 
@@ -32,7 +68,7 @@ def method_of(name: str) -> DiskMethod:
         raise DiskSnapError(
             f'Failed to use the method {name}', why=f'this release has {", ".join(METHODS)}', hint='Name one of these.'
         )
-    return METHODS[name]
+    return METHODS[name]()
 
 
 def choose(wanted: Method, disk: Disk, domain: Domain) -> tuple[DiskMethod, Method, str]:
@@ -44,7 +80,7 @@ def choose(wanted: Method, disk: Disk, domain: Domain) -> tuple[DiskMethod, Meth
         DiskSnapError: if no rule takes it, or the method named cannot; it names the methods that can.
     """
     if wanted.name == AUTO:
-        for method in METHODS.values():
+        for method in map(method_of, METHODS):
             reason = method.auto_reason(disk, domain)
             if reason is not None and method.refusal(disk, domain) is None:
                 return method, resolve(wanted, method.name, disk=disk.target), f'auto: {reason}'
@@ -71,5 +107,6 @@ def choose(wanted: Method, disk: Disk, domain: Domain) -> tuple[DiskMethod, Meth
 
 
 def _can(disk: Disk, domain: Domain) -> str:
-    names = [name for name, one in METHODS.items() if not one.by_play and one.refusal(disk, domain) is None]
+    found = [method_of(name) for name in METHODS]
+    names = [method.name for method in found if not method.by_play and method.refusal(disk, domain) is None]
     return f'Methods that can take it: {", ".join(names)}.' if names else 'No method of this release can take it.'

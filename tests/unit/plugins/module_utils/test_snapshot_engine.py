@@ -177,7 +177,7 @@ OVERLAY, COPY = FakeMethod('qemu', copies=False), FakeMethod('copy', copies=True
 @pytest.fixture(autouse=True)
 def methods(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Only the made-up methods, without faults."""
-    monkeypatch.setattr(registry, 'METHODS', {'qemu': OVERLAY, 'copy': COPY})
+    monkeypatch.setattr(registry, 'METHODS', {'qemu': lambda: OVERLAY, 'copy': lambda: COPY})
     LOG.clear()
     yield
     for method in (OVERLAY, COPY):

@@ -79,7 +79,7 @@ class Watch:
     def gaps_ms(self) -> dict[str, float]:
         """Target -> the longest time without an acknowledgement; after the context has ended."""
         return {
-            target: max(end - start for (start, _), (end, _) in zip(seen, seen[1:])) * 1000
+            target: max(later[0] - earlier[0] for earlier, later in zip(seen, seen[1:])) * 1000
             for target, seen in self._seen.items()
         }
 

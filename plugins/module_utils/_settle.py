@@ -54,7 +54,9 @@ def work_on(domains: t.Sequence[Domain], *, wait: float = LOCK_WAIT) -> t.Iterat
 def _awaited(domains: t.Sequence[Domain]) -> bool:
     journals = [_journal.load(domain.handle) for domain in domains]
     known = decided(journals)
-    return any(record.group not in known for journal in journals for record in _undecided(journal))
+    return any(
+        record.group not in known for journal in journals for record in [*_undecided(journal), *_ending(journal)]
+    )
 
 
 def _undecided(journal: Journal) -> list[SnapshotRecord]:
@@ -64,6 +66,25 @@ def _undecided(journal: Journal) -> list[SnapshotRecord]:
         for record in journal.snapshots.values()
         if record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0
     ]
+
+
+def _ending(journal: Journal) -> list[SnapshotRecord]:
+    """Entries whose play has not said so in time, and whose process on this host is about to find that out."""
+    return [
+        record
+        for record in journal.snapshots.values()
+        if record.state == _journal.COMMITTED
+        and record.decide_by is not None
+        and record.owner is not None
+        and record.owner != _journal.owner()
+        and record.owner.host == socket.gethostname()
+        and _runs(record.owner)
+    ]
+
+
+def _runs(owner: _journal.Owner) -> bool:
+    """Whether a run of this host is alive."""
+    return owner.boot_id == _journal.boot_id() and _journal.process_start(owner.pid) == owner.start
 
 
 def _refuse_undecided(domain: Domain, journal: Journal) -> None:
@@ -82,11 +103,8 @@ def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
     owner = record.owner
     if owner is None or owner == _journal.owner():
         return
-    if owner.host == socket.gethostname():
-        dead = owner.boot_id != _journal.boot_id() or _journal.process_start(owner.pid) != owner.start
-    else:
-        dead = _journal.age(record.created_at) > FOREIGN_RUN_AGE
-    if not dead:
+    here = owner.host == socket.gethostname()
+    if _runs(owner) if here else _journal.age(record.created_at) <= FOREIGN_RUN_AGE:
         raise DiskSnapError(
             'Failed to start',
             domain=domain.name,

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,23 @@ def test_what_is_undecided_waits_for_the_word_and_is_undone_when_none_comes(
     say(command, 'commit')
     result = run_module('disk_snapshot', {'snapshot_name': 's2', 'state': 'absent', **names(pair)})
     assert result['_seconds'] > 3
+    assert sum('half taken' in warning for warning in result['warnings']) == 2
+    assert nothing_left(*pair)
+
+
+def test_a_process_that_is_late_to_find_its_time_over_is_waited_for(pair: list[Guest], run_module: Runner) -> None:
+    command = prepare(run_module, *pair, patience=2)
+    pid = process_of(pair[0])
+    say(command, 'freeze')
+    say(command, 'commit')
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(3)
+    after = run_module.start('disk_snapshot', {'snapshot_name': 's2', 'state': 'absent', **names(pair)})
+    time.sleep(2)
+    assert after.process.poll() is None
+    os.kill(pid, signal.SIGCONT)
+    result = after.wait()
+    assert 'failed' not in result, result
     assert sum('half taken' in warning for warning in result['warnings']) == 2
     assert nothing_left(*pair)
 

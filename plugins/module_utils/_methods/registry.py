@@ -9,6 +9,7 @@ A method is imported when it is asked for: Ansible ships sources, and each file 
 
 from __future__ import annotations
 
+import functools
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -58,8 +59,13 @@ METHODS: dict[str, t.Callable[[], DiskMethod]] = {
 }
 
 
+@functools.cache
+def _made(factory: t.Callable[[], DiskMethod]) -> DiskMethod:
+    return factory()
+
+
 def method_of(name: str) -> DiskMethod:
-    """The method of this name.
+    """The method of this name: one object for all disks of a run, as it may count what they need together.
 
     Raises:
         DiskSnapError: if this release does not have it.
@@ -68,7 +74,7 @@ def method_of(name: str) -> DiskMethod:
         raise DiskSnapError(
             f'Failed to use the method {name}', why=f'this release has {", ".join(METHODS)}', hint='Name one of these.'
         )
-    return METHODS[name]()
+    return _made(METHODS[name])
 
 
 def choose(wanted: Method, disk: Disk, domain: Domain) -> tuple[DiskMethod, Method, str]:

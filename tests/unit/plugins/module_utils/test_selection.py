@@ -273,3 +273,10 @@ def test_disks_of_one_that_runs_that_are_none(disks: t.Any, why: str) -> None:
     with pytest.raises(DiskSnapError, match=why) as caught:
         all_that_run('db1', disks={'db1': disks})
     assert 'db1' in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['qemu', 'lvm', 'btrfs', 'reflink', 'array'])
+def test_a_method_is_one_object_for_all_disks(name: str) -> None:
+    """What the disks of a run need together, as room in a volume group, is counted in it."""
+    assert method_of(name) is method_of(name)
+    assert method_of(name).name == name

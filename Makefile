@@ -5,7 +5,7 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit live fleet hypervisor integration test demo bench clean
+.PHONY: help setup lint sanity unit live fleet hypervisor integration test demo bench sweep clean
 
 help: ## what there is (this list)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench
+
+sweep: setup ## break each operation at each of its libvirt calls, on real guests; takes hours, ARGS='--every 20' minutes
+	@.venv/bin/python tests/sweep $(ARGS)
 
 clean: ## remove what the targets made in this folder
 	rm -rf .build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output

@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,13 @@ class Runner:
         python: Sequence[str] = ('/usr/bin/python3',),
         path: Sequence[str | Path] | None = None,
         search: Sequence[str | Path] | None = None,
+        more: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Background:
-        """Start a module; ``path`` is PYTHONPATH, ``search`` PATH, where not the usual ones."""
+        """Start a module; ``path`` is PYTHONPATH, ``search`` PATH, where not the usual ones; ``more`` goes beside."""
         if path is None:
             path = (COLLECTIONS, Path(ansible.__file__).parents[1])
-        env = {**os.environ, 'LC_ALL': 'C.UTF-8', 'DISKSNAP_TESTS': str(os.getpid())}
+        env = {**os.environ, 'LC_ALL': 'C.UTF-8', 'DISKSNAP_TESTS': str(os.getpid()), **(more or {})}
         env['PYTHONPATH'] = os.pathsep.join(map(str, path))
         if search is not None:
             env['PATH'] = os.pathsep.join(map(str, search))

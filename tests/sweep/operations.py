@@ -24,6 +24,8 @@ Task = tuple[str, dict[str, Any]]
 Judge = Callable[[Sequence[Guest], dict[str, Any], dict[str, dict[str, int]]], None]
 
 ONE = GuestSpec('one', disks=[DiskSpec(), DiskSpec(fs='xfs'), DiskSpec(kind='volume')], writer_period_ms=PERIOD_MS)
+# of two disks, as each point starts it twice
+TWO = GuestSpec('one', disks=[DiskSpec(), DiskSpec(kind='volume')], writer_period_ms=PERIOD_MS)
 PAIR = (GuestSpec('left', writer_period_ms=PERIOD_MS), GuestSpec('right', writer_period_ms=PERIOD_MS))
 
 
@@ -130,7 +132,7 @@ def _operations() -> tuple[Operation, ...]:
         Operation('absent', (ONE,), remove, gone, before=(take,)),
         Operation('merge by commit', (ONE,), commit, gone, before=(take,)),
         Operation('merge by pull', (ONE,), pull, pulled, before=(take,), renames=True),
-        Operation('reverted', (ONE,), revert, reverted, before=(take,), after=(remove,), restarts=True),
+        Operation('reverted', (TWO,), revert, reverted, before=(take,), after=(remove,), restarts=True),
     )
 
 

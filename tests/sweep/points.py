@@ -15,19 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ansible
-
 from ansible_collections.disksnap.libvirt.tests.live import harness
-from ansible_collections.disksnap.libvirt.tests.live.harness import COLLECTIONS, Runner, difference, until
+from ansible_collections.disksnap.libvirt.tests.live.harness import difference, until
+from ansible_collections.disksnap.libvirt.tests.sweep.modules import Modules
 from ansible_collections.disksnap.libvirt.tests.sweep.operations import MAX_FROZEN, Operation, Task
 from disksnap_lab import Guest, Lab, check_copy
 from disksnap_lab.watch import Watch
 
-SHIM = Path(__file__).parent / 'shim'
 FAULTS = ('kill-before', 'kill-after', 'libvirtd', 'drop')
 # no guest stands still for longer, whatever dies
 LIMIT_MS = (MAX_FROZEN + 2) * 1000
-_TIMEOUT = 180.0
 
 
 @dataclass
@@ -49,12 +46,11 @@ class Outcome:
 class Point:
     """Runs points of one operation on guests that are there."""
 
-    def __init__(self, lab: Lab, guests: Sequence[Guest], operation: Operation, scratch: Path) -> None:
+    def __init__(self, lab: Lab, guests: Sequence[Guest], operation: Operation, modules: Modules) -> None:
         self._lab = lab
         self._guests = guests
         self._operation = operation
-        self._log = scratch / f'{lab.name}.calls'
-        self._run = Runner(lab.uri)
+        self._modules = modules
         self._snapshot = 0
 
     def count(self) -> list[str]:
@@ -63,9 +59,10 @@ class Point:
         self._lab.wait_libvirtd()
         self._snapshot += 1
         self._do(self._operation.before)
-        self._harmed(0, '')
+        calls = self._harmed(0, '')
         self._do(self._operation.after)
-        return self._calls()
+        harness.ready(*self._guests)  # it may have started them
+        return calls
 
     def run(self, number: int, fault: str) -> Outcome:
         """Break it at the call of this number, from 1, and judge what becomes of it."""
@@ -76,9 +73,8 @@ class Point:
             self._do(self._operation.before)
             acked = {guest.name: guest.acked() for guest in self._guests}
             with self._watching(outcome):
-                self._harmed(number, fault)
+                calls = self._harmed(number, fault)
                 self._go_on()
-            calls = self._calls()
             outcome.call = calls[number - 1] if len(calls) >= number else ''
             [result] = self._do([self._operation.task])
             self._operation.judge(self._guests, result, acked)
@@ -90,31 +86,16 @@ class Point:
     # -- steps ------------------------------------------------------------------------------------------------
 
     def _do(self, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-        return [self._run(module, self._named(options), timeout=_TIMEOUT) for module, options in tasks]
+        return [self._modules(module, self._named(options)) for module, options in tasks]
 
     def _named(self, options: dict[str, Any]) -> dict[str, Any]:
         return {**options, 'snapshot_name': f's{self._snapshot}'} if 'snapshot_name' in options else options
 
-    def _harmed(self, number: int, fault: str) -> None:
-        """Run the task with the stand-in, which counts, and breaks something where the number is not 0."""
-        self._log.unlink(missing_ok=True)
+    def _harmed(self, number: int, fault: str) -> list[str]:
+        """Run the task, broken at this call; the calls that it made."""
         module, options = self._operation.task
-        started = self._run.start(
-            module,
-            self._named(options),
-            path=(SHIM, COLLECTIONS, Path(ansible.__file__).parents[1]),
-            more={
-                'CRASH_POINT_LOG': str(self._log),
-                'CRASH_POINT': str(number),
-                'CRASH_FAULT': fault,
-                'CRASH_DAEMON': str(self._lab.daemon.libvirtd_pid()),
-            },
-        )
-        out, err = started.process.communicate(timeout=_TIMEOUT)
-        assert 'Traceback' not in out + err, (out, err)
-
-    def _calls(self) -> list[str]:
-        return self._log.read_text(encoding='ascii').split() if self._log.exists() else []
+        self._modules.harmed(module, self._named(options), number, fault)
+        return self._modules.calls()
 
     @contextmanager
     def _noting(self, outcome: Outcome) -> Iterator[None]:
@@ -139,7 +120,7 @@ class Point:
     def _go_on(self) -> None:
         """Wait until libvirtd is back, and no guest that runs is frozen; then they write."""
         self._lab.wait_libvirtd()
-        deadline = time.monotonic() + MAX_FROZEN + 30
+        deadline = time.monotonic() + MAX_FROZEN + (180 if self._operation.restarts else 30)
         running = [guest for guest in self._guests if guest.state == 'running']
         for guest in running:
             guest.wait_acked(1, timeout=max(1.0, deadline - time.monotonic()))

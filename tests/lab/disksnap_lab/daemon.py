@@ -79,9 +79,10 @@ class Daemon:
 
     def libvirtd_pid(self) -> int | None:
         """Outer pid of libvirtd; None while it is down."""
-        found = [pid for pid, name in self.processes().items() if name == 'libvirtd']
-        # libvirtd forks now and then; the daemon is the one that PID 1 started first.
-        return min(found, key=processes.inner_pid, default=None)
+        # libvirtd forks now and then, for a moment; the daemon is the one that PID 1 started first
+        found = {processes.inner_pid(pid): pid for pid, name in self.processes().items() if name == 'libvirtd'}
+        inner = min((number for number in found if number is not None), default=None)
+        return None if inner is None else found[inner]
 
     @staticmethod
     def require_programs() -> None:

@@ -61,12 +61,13 @@ def in_namespace_of(init: int) -> dict[int, str]:
     return found
 
 
-def inner_pid(pid: int) -> int:
-    """The number a process has inside its own PID namespace."""
-    for line in Path(f'/proc/{pid}/status').read_text(encoding='utf-8').splitlines():
-        if line.startswith('NSpid:'):
-            return int(line.split()[-1])
-    return pid
+def inner_pid(pid: int) -> int | None:
+    """The number a process has inside its own PID namespace; None when it has ended."""
+    try:
+        lines = Path(f'/proc/{pid}/status').read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[-1]) for line in lines if line.startswith('NSpid:')), pid)
 
 
 def kill_namespace(recorded: dict[str, Any], timeout: float = 20) -> None:

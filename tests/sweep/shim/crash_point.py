@@ -10,26 +10,32 @@ may talk to the daemon. Processes that the module forks, as its watchdog, run on
 The environment says what to do:
 
 CRASH_POINT_LOG   a file that gets the name of each call, a line each, before the call is made
-CRASH_POINT       the number of the call to break, from 1; none: only count
+CRASH_POINT       the call to break: its number from 1, or, as virDomainFSThaw:2, the second of a name; none: only count
 CRASH_FAULT       what to do there: see FAULTS
 CRASH_DAEMON      the pid of libvirtd
+CRASH_COMMAND     a command that is run before the call, as a JSON list: somebody else is at work in this very moment
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import importlib.machinery
 import importlib.util
+import json
 import os
 import re
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from typing import Any
 
-KILL_BEFORE, KILL_AFTER, DAEMON, DROP = FAULTS = ('kill-before', 'kill-after', 'libvirtd', 'drop')
+KILL_BEFORE, KILL_AFTER, DAEMON, DROP, RUN = FAULTS = ('kill-before', 'kill-after', 'libvirtd', 'drop', 'run')
+# seconds
+_COMMAND_TIMEOUT = 60
 # what libvirt answers by itself, from what the client holds
 _LOCAL = re.compile(
     r'vir(Event|GetLastError|ResetLastError|Conn(Get|Reset)LastError|RegisterErrorHandler|Initialize|GetVersion)'
@@ -37,6 +43,7 @@ _LOCAL = re.compile(
 )
 _LOCK = threading.Lock()
 _counted = 0
+_by_name: collections.Counter[str] = collections.Counter()
 _counting = True
 
 
@@ -75,6 +82,8 @@ def _wrapped(name: str, function: Any) -> Any:
             os.kill(int(os.environ['CRASH_DAEMON']), signal.SIGKILL)
         if fault == DROP:
             _hang_up()
+        if fault == RUN:
+            _run()
         try:
             return function(*arguments)
         finally:
@@ -92,13 +101,21 @@ def _next(name: str) -> str | None:
     with _LOCK:
         _counted += 1
         number = _counted
+        _by_name[name] += 1
+        here = (str(number), f'{name}:{_by_name[name]}')
         with open(os.environ['CRASH_POINT_LOG'], 'a', encoding='ascii') as log:
             log.write(f'{name}\n')
-    return os.environ.get('CRASH_FAULT') if number == int(os.environ.get('CRASH_POINT') or 0) else None
+    return os.environ.get('CRASH_FAULT') if os.environ.get('CRASH_POINT') in here else None
 
 
 def _end() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run() -> None:
+    """Run the command and wait for it; what it ends with is its own affair."""
+    argv = json.loads(os.environ['CRASH_COMMAND'])
+    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_TIMEOUT, check=False)
 
 
 def _hang_up() -> None:
@@ -114,6 +131,13 @@ def _hang_up() -> None:
         with socket.socket(fileno=os.dup(descriptor)) as found, contextlib.suppress(OSError):
             if found.family == socket.AF_UNIX and str(found.getpeername()).endswith('libvirt-sock'):
                 found.shutdown(socket.SHUT_RDWR)
+
+
+def start() -> None:
+    """Count from here on, in a process that was forked to be the module."""
+    global _counting, _counted
+    _counting, _counted = True, 0
+    _by_name.clear()
 
 
 def _stop_counting() -> None:

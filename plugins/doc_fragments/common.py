@@ -13,6 +13,7 @@ options:
   uri:
     description:
       - The libvirt connection, as C(virsh --connect) takes it.
+      - A password in it is left out of results and logs.
     type: str
     default: qemu:///system
   name:

@@ -68,7 +68,7 @@ class Agent:
             reply = self._ask(json.dumps(request))
         try:
             return json.loads(reply).get('return')
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DiskSnapError(
                 f'Failed to run {name} in the guest', domain=self._name, why=f'its agent answers {reply!r:.100}'
             ) from error
@@ -128,13 +128,26 @@ class Agent:
         """
         return bool(self.command('guest-fsfreeze-status') == 'frozen')
 
+    def runs(self) -> bool:
+        """Whether the domain is active, as far as libvirt tells; in one that is not, nothing is frozen."""
+        try:
+            return bool(self._domain.isActive())
+        except libvirt.libvirtError as error:
+            return bool(error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN)
+
     def thaw_surely(self, deadline: float) -> bool:
-        """Thaw until the status says thawed, or the monotonic ``deadline`` has passed; whether it is thawed."""
+        """Thaw until the status says thawed, or the monotonic ``deadline`` has passed.
+
+        Returns:
+            Whether it is thawed; one that does not run any more counts as such.
+        """
         while True:
             with contextlib.suppress(DiskSnapError):
                 self.thaw()
                 if not self.frozen():
                     return True
+            if not self.runs():
+                return True
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.1)
@@ -164,6 +177,6 @@ class Agent:
                     return bool(status.get('exitcode') == 0)
                 time.sleep(pause)
                 pause = min(pause * 2, 0.5)
-        except (DiskSnapError, KeyError, TypeError):
+        except (DiskSnapError, AttributeError, KeyError, TypeError):  # a guest may answer anything
             return False
         return False

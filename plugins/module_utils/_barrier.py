@@ -146,6 +146,7 @@ class Barrier:
         self._path = f'{_place(self._name)}-{secrets.token_hex(8)}'
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self._path)
+        os.chmod(self._path, 0o600)
         self._listener.listen(4)
 
     def _answer(self, facts: dict[str, t.Any]) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import re
 import threading
 import typing as t
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -22,14 +22,28 @@ KEEPALIVE_COUNT = 3
 _UUID = re.compile(r'^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$')
 
 
-def redacted(uri: str) -> str:
-    """The URI without a password, for messages and results."""
-    return re.sub(r'(://[^/@:]*):[^/@]*@', r'\1:***@', uri)
+def secrets_of(uri: str) -> set[str]:
+    """User and password of a URI with a password, as it has them and as libvirt decodes them.
+
+    A password that should have been escaped may hold anything: up to the last ``@`` all of it is taken for one.
+    """
+    found = re.search('://([^:]*:.+)@', uri, re.DOTALL)
+    return {found.group(1), unquote(found.group(1))} if found else set()
+
+
+def without_password(text: str, uri: str) -> str:
+    """A text, which may quote the URI, without the password of the URI: for messages and results."""
+    for secret in secrets_of(uri):
+        text = text.replace(secret, f'{secret.partition(":")[0]}:***')
+    return text
 
 
 def is_local(uri: str) -> bool:
     """Whether the hypervisor is this host: only then can a file or a program here stand in for libvirt."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # what is wrong with it is for libvirt to say
+        return False
     transport = parts.scheme.partition('+')[2]
     return not parts.hostname and transport in ('', 'unix')
 
@@ -74,11 +88,15 @@ def open_connection(uri: str) -> t.Any:
     if remote and not any(thread.name == 'libvirt-events' for thread in threading.enumerate()):
         libvirt.virEventRegisterDefaultImpl()
         threading.Thread(target=_run_events, name='libvirt-events', daemon=True).start()
-    with explained(
-        f'Failed to connect to libvirt at {redacted(uri)}',
-        hint='Check that the libvirt daemon runs there and that this user may use it.',
-    ):
-        connection = libvirt.open(uri)
+    try:
+        with explained(
+            f'Failed to connect to libvirt at {without_password(uri, uri)}',
+            hint='Check that the libvirt daemon runs there and that this user may use it.',
+        ):
+            connection = libvirt.open(uri)
+    except DiskSnapError as error:
+        error.why = without_password(error.why or '', uri)
+        raise
     if remote:
         _watch_remote(connection)
     return connection

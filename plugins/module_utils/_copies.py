@@ -21,8 +21,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source, read_disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, original_disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse, to_text
 
 # qemu-img reads all metadata of a copy: of one of some TB that is GB
@@ -259,7 +259,7 @@ def original_image(domain: Domain, record: DiskRecord) -> str:
     Raises:
         DiskSnapError: if the volume that it was is not there.
     """
-    return _place.image_of(read_disk(parse(record.original, 'journal')), domain)
+    return _place.image_of(original_disk(record), domain)
 
 
 def refuse_revert(domain: Domain, record: DiskRecord, why: str | None) -> None:

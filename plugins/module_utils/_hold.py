@@ -358,7 +358,7 @@ def _conclude(one: Held, record: QuiesceRecord | None, count: int, ended_ns: int
         return
     one.record = record
     if record.state != _journal.THAWED:
-        who = 'module' if count else 'guest'
+        who = 'module' if count and count >= record.filesystems else 'guest'
         if ended_ns is None:
             record.thawed_by = who
         else:

@@ -15,12 +15,16 @@ import os
 import socket
 import time
 import typing as t
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _values
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import affected, explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree, libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, read_disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import snapshot_name_fault
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse, to_text
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.record import Form
 
 NAMESPACE = 'urn:disksnap:libvirt:journal:1'
 PREFIX = 'disksnap'
@@ -40,12 +44,14 @@ FREEZING = 'freezing'  # guests may be frozen; the watchdog is armed.
 FROZEN = 'frozen'  # frozen on purpose, until the thaw or the watchdog.
 THAWED = 'thawed'  # over; kept so that the thaw task can say who ended it.
 
+_THAWER = _values.one_of('module', 'watchdog', 'guest')
+
 
 @dataclass
 class Volume:
     """A storage volume that a method made. ``pool`` is None where the pool was transient."""
 
-    path: str
+    path: str = field(metadata={'check': _values.path})
     name: str
     format: str
     pool: str | None = None
@@ -64,6 +70,15 @@ class BackupSource:
     volume: str | None = None
 
 
+def _disk_fault(text: str) -> str | None:
+    """Why a text is not the XML of a disk, as a clause; None if it is."""
+    try:
+        root = parse(text, 'it')
+    except DiskSnapError as error:
+        return error.why
+    return None if root.tag == 'disk' else f'it is a <{root.tag}>, not a <disk>'
+
+
 @dataclass
 class DiskRecord:
     """One disk in one snapshot; ``original`` is its ``<disk>`` before, ``modified_disk`` after (None: unchanged).
@@ -76,17 +91,17 @@ class DiskRecord:
     says that the array has taken the volume back, during a revert; ``gone`` that it has no snapshot any more.
     """
 
-    target: str
-    method: str
+    target: str = field(metadata={'check': _values.something})
+    method: str = field(metadata={'check': _values.something})
     method_xml: str
-    original: str
-    modified_disk: str | None
+    original: str = field(metadata={'check': _disk_fault})
+    modified_disk: str | None = field(metadata={'check': _disk_fault})
     backup_source: BackupSource
     volumes: list[Volume] = field(default_factory=list)
     reason: str = ''
     made: bool = field(default=False, metadata={'written': False})
     backing: list[str] = field(default_factory=list)
-    identity: str | None = None
+    identity: str | None = field(default=None, metadata={'check': _values.json_object})
     reverted: bool = False
     gone: bool = False
 
@@ -98,7 +113,7 @@ class FreezeRecord:
     filesystems: int
     presynced: bool
     window_ms: float | None = None
-    thawed_by: str | None = None
+    thawed_by: str | None = field(default=None, metadata={'check': _THAWER})
 
 
 @dataclass
@@ -127,8 +142,8 @@ class RevertRecord:
     play has it stopped while an array takes its volumes back, and goes on with it.
     """
 
-    stage: str
-    domain_state: str
+    stage: str = field(metadata={'check': _values.one_of(STOPPING, RESTORING, STARTING)})
+    domain_state: str = field(metadata={'check': _values.one_of('running', 'paused', 'off')})
     transient: bool = False
     halted: bool = False
 
@@ -142,25 +157,27 @@ class SnapshotRecord:
     timestamp, the play that takes it on several hosts may still say what is to become of it.
     """
 
-    name: str
-    state: str
+    name: str = field(metadata={'check': snapshot_name_fault})
+    state: str = field(
+        metadata={'check': _values.one_of(PREPARING, COMMITTING, COMMITTED, PRESENT, REMOVING, REVERTING)}
+    )
     created_at: str
     group: str
     description: str | None = None
-    consistency: str = 'crash'
+    consistency: str = field(default='crash', metadata={'check': _values.one_of('filesystem', 'crash', 'offline')})
     freeze: FreezeRecord | None = None
     disks: list[DiskRecord] = field(default_factory=list)
     owner: Owner | None = None
     revert: RevertRecord | None = None
     pauses: bool = False
-    decide_by: str | None = None
+    decide_by: str | None = field(default=None, metadata={'check': _values.moment})
 
 
 @dataclass
 class QuiesceRecord:
     """A freeze that outlives the task that made it, with the watchdog that bounds it."""
 
-    state: str
+    state: str = field(metadata={'check': _values.one_of(FREEZING, FROZEN, THAWED)})
     token: str
     frozen_at: str
     filesystems: int = 0
@@ -169,7 +186,7 @@ class QuiesceRecord:
     started_ns: int = 0
     boot_id: str = ''
     thawed_at: str | None = None
-    thawed_by: str | None = None
+    thawed_by: str | None = field(default=None, metadata={'check': _THAWER})
     window_ms: float | None = None
     watchdog_host: str = ''
     watchdog_pid: int = 0
@@ -212,9 +229,8 @@ def owner() -> Owner:
 
 def age(moment: str) -> float:
     """Seconds since a ``timestamp()``, below zero if it is yet to come; infinite for a text that is none."""
-    try:
-        then = datetime.datetime.strptime(moment, '%Y-%m-%dT%H:%M:%S.%fZ').replace(tzinfo=datetime.timezone.utc)
-    except ValueError:
+    then = _values.parsed(moment)
+    if then is None:
         return float('inf')
     return (datetime.datetime.now(datetime.timezone.utc) - then).total_seconds()
 
@@ -239,8 +255,8 @@ def end_quiesce(record: QuiesceRecord, thawed_by: str, ended_ns: int | None = No
 class MergeRecord:
     """A merge of one disk under way: its ends as they were when it began."""
 
-    target: str
-    direction: str
+    target: str = field(metadata={'check': _values.something})
+    direction: str = field(metadata={'check': _values.one_of('commit', 'pull')})
     base: str
     top: str
     active: bool
@@ -263,97 +279,32 @@ class Journal:
 
 
 # -- XML ------------------------------------------------------------------------------------------------------
-#
-# A record is an element whose attributes are its scalar fields; a field that holds XML or free text is a child
-# with that text; a field that holds records is a child per record. None is absence.
 
-_TEXTS = ('xml', 'original', 'modified_disk', 'method_xml', 'description', 'reason', 'identity')
-
-
-def _scalar(value: t.Any) -> str:
-    if isinstance(value, bool):
-        return 'yes' if value else 'no'
-    return str(value)
-
-
-def _write(tag: str, record: t.Any) -> t.Any:
-    element = etree.Element(tag)
-    for item in fields(record):
-        value = getattr(record, item.name)
-        if value is None or not item.metadata.get('written', True):
-            continue
-        if isinstance(value, (list, tuple)):
-            for entry in value:
-                if isinstance(entry, str):
-                    etree.SubElement(element, item.name).text = entry
-                else:
-                    element.append(_write(item.name, entry))
-        elif hasattr(value, '__dataclass_fields__'):
-            element.append(_write(item.name, value))
-        elif item.name in _TEXTS:
-            etree.SubElement(element, item.name).text = value
-        else:
-            element.set(item.name.replace('_', '-'), _scalar(value))
-    return element
+_FORM = Form(
+    {
+        SnapshotRecord: {'freeze': FreezeRecord, 'disks': DiskRecord, 'owner': Owner, 'revert': RevertRecord},
+        DiskRecord: {'backup_source': BackupSource, 'volumes': Volume},
+    },
+    ('xml', 'original', 'modified_disk', 'method_xml', 'description', 'reason', 'identity'),
+)
+# until then a disk may have lost its volume to someone else's file of that name
+_UNSETTLED = (PREPARING, COMMITTING, COMMITTED)
 
 
 def to_xml(journal: Journal) -> str:
-    """The journal as the text of one element."""
+    """The journal as the text of one element.
+
+    Raises:
+        DiskSnapError: if XML cannot hold a value; it names the field.
+    """
     root = etree.Element('journal', version='1')
     for snapshot in journal.snapshots.values():
-        root.append(_write('snapshot', snapshot))
+        root.append(_FORM.write('snapshot', snapshot))
     if journal.quiesce is not None:
-        root.append(_write('quiesce', journal.quiesce))
+        root.append(_FORM.write('quiesce', journal.quiesce))
     for merge in journal.merges.values():
-        root.append(_write('merge', merge))
+        root.append(_FORM.write('merge', merge))
     return to_text(root)
-
-
-_NESTED: dict[type, dict[str, type]] = {
-    SnapshotRecord: {'freeze': FreezeRecord, 'disks': DiskRecord, 'owner': Owner, 'revert': RevertRecord},
-    DiskRecord: {'backup_source': BackupSource, 'volumes': Volume},
-}
-_CONVERT: dict[str, t.Callable[[str], t.Any]] = {
-    'int': int,
-    'float': float,
-    'bool': lambda text: {'yes': True, 'no': False}[text],
-}
-
-
-def _read_field(cls: type, item: t.Any, element: t.Any) -> t.Any:
-    """One field of a record; raises KeyError where it is missing and needed, ValueError where it is damaged."""
-    kind = str(item.type).replace(' | None', '')
-    nested = _NESTED.get(cls, {}).get(item.name)
-    children = element.findall(item.name)
-    if nested is not None:
-        records = [_read(nested, child) for child in children]
-        if kind.startswith('list'):
-            return records
-        return records[0] if records else None
-    if kind == 'list[str]':
-        return [child.text or '' for child in children]
-    if item.name in _TEXTS:
-        return (children[0].text or '') if children else None
-    text = element.get(item.name.replace('_', '-'))
-    if text is None:
-        return None
-    return _CONVERT.get(kind, str)(text)
-
-
-def _read(cls: t.Any, element: t.Any) -> t.Any:
-    values = {}
-    for item in fields(cls):
-        try:
-            value = _read_field(cls, item, element)
-        except (KeyError, ValueError) as error:
-            raise ValueError(f'{item.name} of <{element.tag}>: {error}') from error
-        has_default = item.default is not MISSING or item.default_factory is not MISSING
-        if value is None and has_default:
-            continue
-        if value is None and '| None' not in str(item.type):
-            raise ValueError(f'{item.name} of <{element.tag}> is missing')
-        values[item.name] = value
-    return cls(**values)
 
 
 def from_xml(text: str) -> Journal:
@@ -367,18 +318,48 @@ def from_xml(text: str) -> Journal:
     except DiskSnapError as error:
         raise ValueError(str(error)) from error
     if root.tag != 'journal' or root.get('version') != '1':
-        raise ValueError(f'version {root.get("version")} of <{root.tag}> is not known to this release')
+        raise ValueError(f'version {root.get("version")!r} of <{root.tag}> is not known to this release')
     journal = Journal()
-    for element in root:
-        if element.tag == 'snapshot':
-            snapshot = _read(SnapshotRecord, element)
-            journal.snapshots[snapshot.name] = snapshot
-        elif element.tag == 'quiesce':
-            journal.quiesce = _read(QuiesceRecord, element)
-        elif element.tag == 'merge':
-            merge = _read(MergeRecord, element)
-            journal.merges[merge.target] = merge
+    snapshots = [_FORM.read(SnapshotRecord, element) for element in root.findall('snapshot')]
+    quiesces = [_FORM.read(QuiesceRecord, element) for element in root.findall('quiesce')]
+    merges = [_FORM.read(MergeRecord, element) for element in root.findall('merge')]
+    for snapshot in snapshots:
+        _refuse_incomplete(snapshot)
+    _refuse_twice('name of <snapshot>', [snapshot.name for snapshot in snapshots])
+    _refuse_twice('state of <quiesce>', ['its record' for _quiesce in quiesces])
+    _refuse_twice('target of <merge>', [merge.target for merge in merges])
+    journal.snapshots = {snapshot.name: snapshot for snapshot in snapshots}
+    journal.quiesce = quiesces[0] if quiesces else None
+    journal.merges = {merge.target: merge for merge in merges}
     return journal
+
+
+def _refuse_incomplete(snapshot: SnapshotRecord) -> None:
+    _refuse_twice('target of <disks>', [disk.target for disk in snapshot.disks])
+    for disk in snapshot.disks:
+        if disk.method == 'qemu' and not disk.volumes and snapshot.state not in _UNSETTLED:
+            raise ValueError(f'volumes of <disks> is missing for {disk.target}, snapshot {snapshot.name}')
+
+
+def _refuse_twice(what: str, values: t.Sequence[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f'{what}: {value} is there {values.count(value)} times')
+
+
+def original_disk(record: DiskRecord) -> Disk:
+    """The disk as it was when the snapshot was taken.
+
+    Raises:
+        DiskSnapError: if the journal was damaged.
+    """
+    what = 'original of <disks> in the journal'
+    element = parse(record.original, what, disk=record.target)
+    disk = read_disk(element)
+    if element.tag != 'disk' or disk.source is None:
+        why = f'it is a <{element.tag}>' if element.tag != 'disk' else 'the drive is empty'
+        raise DiskSnapError(f'Failed to read {what}', disk=record.target, why=why)
+    return disk
 
 
 # -- the domain's metadata --------------------------------------------------------------------------------------
@@ -441,7 +422,11 @@ def _get(domain: t.Any, namespace: str) -> Journal:
 
 
 def _put(domain: t.Any, namespace: str, prefix: str, journal: Journal) -> None:
-    text = None if journal.empty else to_xml(journal)
+    try:
+        text = None if journal.empty else to_xml(journal)
+    except DiskSnapError as error:
+        error.domain = domain.name()
+        raise
     with explained('Failed to write the journal', domain=domain.name()):
         try:
             domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, prefix, namespace, affected(domain))

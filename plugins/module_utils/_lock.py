@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 import typing as t
 
@@ -29,13 +30,27 @@ def private_directory() -> str:
     """A directory that only this user can enter, for locks and sockets; made where it is not there yet.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if it cannot be made, or is someone else's.
     """
     if os.geteuid() == 0:
         directory = '/run/disksnap'
     else:
         directory = os.path.join(os.environ.get('XDG_RUNTIME_DIR') or os.path.expanduser('~/.cache'), 'disksnap')
+    return _owned(directory)
+
+
+def _owned(directory: str) -> str:
+    """The directory, made or seen to be this user's alone: where others may write beside it, they could make it first.
+
+    Raises:
+        OSError: if it is someone else's, or cannot be made.
+    """
     os.makedirs(directory, mode=0o700, exist_ok=True)
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, 'it is not a directory of this user', directory)
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        os.chmod(directory, 0o700)
     return directory
 
 

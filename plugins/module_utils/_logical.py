@@ -20,7 +20,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etre
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import child, to_text
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import PoolInfo, read_pool
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import PoolInfo, plain_name, read_pool
 
 TYPE = 'logical'
 
@@ -49,13 +49,13 @@ def device_of(connection: t.Any, source: Source) -> str | None:
     """The device of a ``<source pool= volume=>`` in a logical pool, be it active or not; None for other pools.
 
     Raises:
-        DiskSnapError: if there is no such pool.
+        DiskSnapError: if there is no such pool, or the name of the volume would lead out of it.
     """
     with explained(f'Failed to look up the storage pool {source.pool}', hint='List them with virsh pool-list --all.'):
         info = read_pool(connection.storagePoolLookupByName(source.pool or '').XMLDesc(0))
     if info.type != TYPE:
         return None
-    return f'/dev/{info.source_name or info.name}/{source.volume}'
+    return f'/dev/{info.source_name or info.name}/{plain_name(source.volume or "", info.name)}'
 
 
 def snapshot_volume(name: str, size: int, origin_path: str) -> str:

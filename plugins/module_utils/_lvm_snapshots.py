@@ -16,11 +16,9 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _logical, 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, original_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import LogicalVolume
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import from_xml
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
 
 # udev looks at each new device; seconds that it may have one open
 _SETTLE = 10.0
@@ -59,7 +57,7 @@ def place_of(record: DiskRecord) -> Place:
     """
     snapshot = _lvm.split_path(record.volumes[0].path) if record.volumes else None
     device = from_xml(record.method_xml).device
-    source = read_disk(parse(record.original, 'journal')).active
+    source = original_disk(record).active
     own = source.volume if source.type == 'volume' else (_lvm.split_path(source.path or '') or ('', None))[1]
     given = (_lvm.split_path(device) or ('', None))[1] if device else None
     origin = given or own

@@ -69,6 +69,9 @@ def _check_offline(reading: Reading, merge: DiskMerge, options: MergeOptions) ->
             'the domain is saved (managed save) and would come back on the layers of the time when it was saved',
             'Start it and merge it while it runs, or discard the saved state with virsh managedsave-remove.',
         )
+    for layer in reading.chain:
+        if layer.path is not None and not layer.path.startswith('/'):
+            raise reading.error(f'{layer.key} is no absolute path', 'Correct the definition of the domain.')
     layers = [reading.disk.chain[0], merge.top, *([merge.base] if merge.base else [])]
     for layer in layers:
         if layer.encrypted:

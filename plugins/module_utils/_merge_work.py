@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import math
 import time
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal
@@ -196,7 +197,7 @@ class Work(abc.ABC):
     def overdue(self) -> DiskSnapError:
         """The sentence for a merge that was ended because its time was up."""
         return self.problem(
-            f'it did not end within {self.options.timeout:g} seconds and was ended; the chain is as it was',
+            f'it did not end within {math.ceil(self.options.timeout)} seconds and was ended; the chain is as it was',
             'Run the task again with a longer timeout, or with more bandwidth.',
         )
 

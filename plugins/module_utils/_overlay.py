@@ -10,6 +10,7 @@ libvirt verifies nothing of an image that it is told to reuse (measured with 9.0
 from __future__ import annotations
 
 import posixpath
+from urllib.parse import quote
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._command import run
@@ -18,8 +19,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libv
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source, read_disk
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
 _REBASE_TIMEOUT = 60.0
@@ -38,7 +38,7 @@ def create(domain: Domain, record: DiskRecord, *, like: VolumeInfo | None = None
         DiskSnapError: if the storage refuses, or the file did not come out as it was asked for.
     """
     volume, base, pools = record.volumes[0], record.backup_source.path, domain.host.pools
-    source = read_disk(parse(record.original, 'journal')).active
+    source = _journal.original_disk(record).active
     with explained(f'Failed to create the overlay {volume.path}', domain=domain.name, disk=record.target):
         try:
             made = pools.create_overlay(
@@ -80,10 +80,10 @@ def _name_network_base(domain: Domain, record: DiskRecord, source: Source) -> No
 def _header_name(source: Source) -> str:
     """What a qcow2 header names an NBD export: ``nbd://host:port/name`` or ``nbd+unix:///name?socket=PATH``."""
     host = source.hosts[0] if source.hosts else ''
-    name = (source.name or '').lstrip('/')
+    name = quote((source.name or '').lstrip('/'))
     if host.startswith('unix:'):
-        return f'nbd+unix:///{name}?socket={host[len("unix:") :]}'
-    return f'nbd://{host}/{name}'
+        return f'nbd+unix:///{name}?socket={quote(host[len("unix:") :])}'
+    return f'nbd://{quote(host, safe="[]:")}/{name}'
 
 
 # -- revert -----------------------------------------------------------------------------------------------------

@@ -106,6 +106,8 @@ def place(
         DiskSnapError: if it cannot go there: not within the pool named, the name too long, no room.
     """
     pools = domain.host.pools
+    if not method.file:
+        refuse_astray(domain, disk, name, what)
     name = method.file or name
     directory = _directory(domain, disk, method, name, what, beside)
     if name.startswith('/'):
@@ -129,6 +131,24 @@ def place(
         )
     path = posixpath.join(directory, name)
     return path, pools.pool_name_of(path)
+
+
+def refuse_astray(domain: Domain, disk: Disk, name: str, what: str) -> None:
+    """Refuse the name of a new file that is made of other names, where these would lead out of its directory.
+
+    libvirt takes a target name with ``/`` from a disk that has an address.
+
+    Raises:
+        DiskSnapError: if it is one.
+    """
+    if '/' in name:
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            disk=disk.target,
+            why=f'the new file would be named {name} after the domain and its disk, and a file name has no "/"',
+            hint='Name one with file.',
+        )
 
 
 def refuse_long(domain: Domain, disk: Disk, name: str, what: str) -> None:

@@ -25,6 +25,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume impor
     VolumeInfo,
     directory_pool,
     overlay_volume,
+    plain_name,
     raw_volume,
     read_pool,
     read_volume,
@@ -55,6 +56,9 @@ class Pools:
         self._ours: set[str] = set()
         self._started: list[t.Any] = []
         self._refreshed: set[str] = set()
+        # what was found is asked for again and again: by directory, and by the names of a pool and a volume
+        self._known: dict[str, tuple[t.Any, PoolInfo]] = {}
+        self._paths: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Pools:
         return self
@@ -64,6 +68,7 @@ class Pools:
 
     def close(self) -> None:
         """Close the transient pools of this run and of runs that died, and stop what this run started."""
+        self._known = {}
         for pool in self._started:
             with contextlib.suppress(libvirt.libvirtError):
                 pool.destroy()
@@ -112,6 +117,8 @@ class Pools:
     def find(self, directory: str) -> tuple[t.Any, PoolInfo] | None:
         """The pool whose target path is ``directory``, started if it is not active; None if there is none.
 
+        One that was found before is taken to be there still, see ``_with_pool_at``.
+
         Args:
             directory: absolute path on the hypervisor.
 
@@ -119,6 +126,8 @@ class Pools:
             DiskSnapError: if it does not start.
         """
         wanted = posixpath.normpath(directory)
+        if wanted in self._known:
+            return self._known[wanted]
         with self._opening(wanted):
             for pool in self._connection.listAllStoragePools(0):
                 info = _info(pool)
@@ -127,6 +136,7 @@ class Pools:
                 if posixpath.normpath(info.path) == wanted:
                     if not info.name.startswith(TRANSIENT_PREFIX):
                         self._start(pool)
+                        self._known[wanted] = pool, info
                     return pool, info
         return None
 
@@ -144,7 +154,8 @@ class Pools:
             name = f'{TRANSIENT_PREFIX}{os.getpid()}-{secrets.token_hex(4)}'
             pool = self._connection.storagePoolCreateXML(directory_pool(name, wanted), 0)
             self._ours.add(name)
-            return pool, read_pool(pool.XMLDesc(0))
+            self._known[wanted] = pool, read_pool(pool.XMLDesc(0))
+            return self._known[wanted]
 
     @staticmethod
     def _opening(directory: str) -> t.ContextManager[None]:
@@ -170,11 +181,15 @@ class Pools:
         return self._with_pool_at(posixpath.dirname(path), action)
 
     def _with_pool_at(self, directory: str, action: t.Callable[[t.Any, PoolInfo], T]) -> T:
-        """Run ``action`` on the pool of a directory; again if another run opens or closes a transient one meanwhile."""
+        """Run ``action`` on the pool of a directory.
+
+        Again if it has gone since it was found, or if another run opens or closes a transient one meanwhile.
+        """
         gone = (libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_OPERATION_INVALID)
         deadline = time.monotonic() + _PATIENCE
         while True:
             late = time.monotonic() >= deadline
+            known = posixpath.normpath(directory) in self._known
             try:
                 pool, info = self.at(directory)
             except DiskSnapError as error:
@@ -186,8 +201,10 @@ class Pools:
             try:
                 return action(pool, info)
             except libvirt.libvirtError as error:
-                if late or error.get_error_code() not in gone or not info.name.startswith(TRANSIENT_PREFIX):
+                transient = info.name.startswith(TRANSIENT_PREFIX)
+                if late or error.get_error_code() not in gone or not (known or transient):
                     raise
+                self._known.pop(posixpath.normpath(directory), None)
             time.sleep(_PAUSE)
 
     # -- volumes ------------------------------------------------------------------------------------------
@@ -234,9 +251,17 @@ class Pools:
         Raises:
             DiskSnapError: if the pool or the volume is not there.
         """
+        names = pool_name, volume_name
+        if names not in self._paths:
+            self._paths[names] = self._path(*names)
+        return self._paths[names]
+
+    def _path(self, pool_name: str, volume_name: str) -> str:
         pool, info = self.by_name(pool_name)
         if info.type == 'logical' and not pool.isActive():
-            return posixpath.join(info.path or f'/dev/{info.source_name or info.name}', volume_name)
+            return posixpath.join(
+                info.path or f'/dev/{info.source_name or info.name}', plain_name(volume_name, pool_name)
+            )
         with explained(f'Failed to look up the volume {volume_name} of the storage pool {pool_name}'):
             return t.cast(str, pool.storageVolLookupByName(volume_name).path())
 

@@ -36,7 +36,7 @@ class Guest:
 
     ``error`` is why it could not be frozen; ``foreign`` says that it was frozen before we came, so that it is not
     ours to thaw; ``held`` is True once it was seen frozen after the work (None: not looked yet); ``stuck`` says that
-    it did not confirm its thaw.
+    it did not confirm its thaw, ``ended`` that it does not run any more.
     """
 
     domain: t.Any
@@ -52,6 +52,7 @@ class Guest:
     thawed_by: str | None = None
     held: bool | None = None
     stuck: bool = False
+    ended: bool = False
     error: DiskSnapError | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -209,7 +210,7 @@ class Quiesce:
         guest.window_ms = round((time.monotonic_ns() - guest.started_ns) / 1e6, 1)
         guest.frozen = False
         guest.held = count >= guest.filesystems
-        guest.thawed_by = 'module' if count else None
+        guest.thawed_by = 'module' if guest.held else None  # fewer: the others were thawed by someone else before
 
     def _still_frozen(self, guest: Guest) -> bool:
         try:
@@ -259,10 +260,9 @@ class Quiesce:
         finally:
             by_watchdog = self._watchdog.disarm(stuck=[guest.uuid for guest in doubtful if guest.stuck])
         for guest in self._armed:
-            if guest.thawed_by is None and guest.filesystems:
-                guest.thawed_by = (
-                    'watchdog' if guest.uuid in by_watchdog else 'guest' if guest.held is False else 'module'
-                )
+            if guest.thawed_by is None and guest.filesystems and not guest.ended:
+                watchdog = guest.uuid in by_watchdog or guest.stuck  # it has done so, or will
+                guest.thawed_by = 'watchdog' if watchdog else 'guest' if guest.held is False else 'module'
 
     def _thaw_surely(self, guests: t.Sequence[Guest], limit: float) -> None:
         """Thaw until each has confirmed it. One that has not, for whatever reason, is ``stuck``."""
@@ -271,12 +271,14 @@ class Quiesce:
             guest.stuck = True
 
         def thaw_one(guest: Guest) -> None:
+            agent = self.agent(guest)
             with contextlib.suppress(DiskSnapError), explained('Failed to thaw', domain=guest.name):
-                if guest.domain.connect().isAlive() and self.agent(guest).thaw_surely(deadline):
-                    guest.stuck = False
+                if guest.domain.connect().isAlive() and agent.thaw_surely(deadline):
+                    guest.stuck, guest.ended = False, not agent.runs()
             if guest.frozen and not guest.stuck:
-                guest.window_ms = round((time.monotonic_ns() - guest.started_ns) / 1e6, 1)
                 guest.frozen = False
+                if not guest.ended:
+                    guest.window_ms = round((time.monotonic_ns() - guest.started_ns) / 1e6, 1)
 
         try:
             side_by_side(thaw_one, guests)

@@ -21,7 +21,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import Dom
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, refuse_time
 
 
 @dataclass
@@ -63,8 +63,7 @@ def remove(
             the task goes on with it.
     """
     domains = look_up(host, (request.name for request in requests))
-    if timeout <= 0:
-        raise DiskSnapError('Failed to read the options', why=f'timeout is {timeout:g} and must be above 0')
+    refuse_time('timeout', timeout)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if not check:

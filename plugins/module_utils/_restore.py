@@ -94,12 +94,24 @@ class Restoration:
         """
         handle, revert = self.domain.handle, self._revert()
         with explained('Failed to stop the domain', domain=self.domain.name):
-            if revert.transient and not handle.isPersistent():
-                self.domain.host.connection.defineXML(xml_of(handle, inactive=True, secure=True))
+            definition = xml_of(handle, inactive=True, secure=True)
+            self._keep(definition, revert)
             if handle.isActive():
                 _end(handle)
+            self._keep(definition, revert)  # it may have been undefined in that moment
         revert.stage = RESTORING
         self._note(_journal.REVERTING, revert)
+
+    def _keep(self, definition: str, revert: RevertRecord) -> None:
+        """Define a domain that has no definition to come back with: it was transient, or was undefined as it ran."""
+        try:
+            if self.domain.handle.isPersistent():
+                return
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+        self.domain.host.connection.defineXML(definition)
+        revert.transient = True
 
     def restore(self, deadline: float) -> None:
         """Put all disks back.

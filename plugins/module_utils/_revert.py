@@ -19,7 +19,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import J
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import Restoration
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, refuse_time
 
 
 def revert(
@@ -36,8 +36,7 @@ def revert(
         DiskSnapError: nothing was changed; or a domain is on its way, and the next run of the task ends it.
     """
     domains = look_up(host, (request.name for request in requests))
-    if timeout <= 0:
-        raise DiskSnapError('Failed to read the options', why=f'timeout is {timeout:g} and must be above 0')
+    refuse_time('timeout', timeout)
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
         if not check:

@@ -360,10 +360,13 @@ class Transaction:
         if guest.error is not None:
             return guest.error
         who = {'watchdog': 'the watchdog, as max_frozen had passed', 'guest': 'the guest itself or someone else'}
+        why = f'it was thawed by {who.get(guest.thawed_by or "", "someone else")}'
+        if guest.ended:
+            why = 'the domain has stopped'
+        elif guest.stuck:
+            why = 'its agent has not confirmed the thaw, with which the watchdog goes on'
         return DiskSnapError(
-            'Failed to keep the guest frozen until its disks were taken',
-            domain=member.domain.name,
-            why=f'it was thawed by {who.get(guest.thawed_by or "", "someone else")}',
+            'Failed to keep the guest frozen until its disks were taken', domain=member.domain.name, why=why
         )
 
     def _finish(self) -> None:

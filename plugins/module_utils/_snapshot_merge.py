@@ -21,7 +21,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Doma
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeOptions, MergeResult
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, refuse_time, requests
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -41,8 +41,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 
 
 def _options(params: dict[str, t.Any]) -> MergeOptions:
-    if params['timeout'] <= 0:
-        raise DiskSnapError('Failed to read the options', why=f'timeout is {params["timeout"]} and must be above 0')
+    refuse_time('timeout', params['timeout'])
     return MergeOptions(
         direction=params['direction'],
         bandwidth=_merge.parse_bandwidth(params['bandwidth']),

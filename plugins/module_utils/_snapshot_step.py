@@ -12,11 +12,10 @@ from dataclasses import replace
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _array, _part
-from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host, open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import matches
 from ansible_collections.disksnap.libvirt.plugins.module_utils._revert import halt
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, selection
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, refuse_time, selection
 from ansible_collections.disksnap.libvirt.plugins.module_utils._take import TakeOptions
 
 
@@ -25,8 +24,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     params, check = module.params, module.check_mode
     choose, options = selection(params), replace(TakeOptions.of(params), arrays=True)
     for option in ('patience', 'timeout'):
-        if params[option] <= 0:
-            raise DiskSnapError('Failed to read the options', why=f'{option} is {params[option]:g} and must be above 0')
+        refuse_time(option, params[option])
 
     def select(host: Host) -> list[Request]:
         return ranked(choose(host), params['order'])

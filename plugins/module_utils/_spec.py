@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import secrets_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt, require
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import matches
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import ARRAY, TAKES
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import can_hold
 
 METHODS = tuple(TAKES)
 # those that need nothing said of the disk, so that a task can name them for all disks
 FOR_ALL = tuple(name for name in METHODS if name != ARRAY)
+# seconds that libvirt's timeouts, select() and threads can all count: 68 years
+LONGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,10 @@ def terms(params: dict[str, t.Any]) -> Terms:
     """The options of a freeze.
 
     Raises:
-        DiskSnapError: if a time is not above zero or a mount point is not an absolute path.
+        DiskSnapError: if a time is none or a mount point is not an absolute path.
     """
     for option in ('max_frozen', 'agent_timeout'):
-        if not 0 < params[option] < float('inf'):
-            raise DiskSnapError('Failed to read the options', why=f'{option} is {params[option]:g} and must be above 0')
+        refuse_time(option, params[option])
     mountpoints = tuple(params.get('mountpoints') or ())
     for mountpoint in mountpoints:
         if not mountpoint.startswith('/'):
@@ -112,6 +115,17 @@ def terms(params: dict[str, t.Any]) -> Terms:
                 why=f'the mount point {mountpoint!r} of mountpoints is not an absolute path',
             )
     return Terms(params['max_frozen'], params['agent_timeout'], params['presync'], mountpoints)
+
+
+def refuse_time(option: str, seconds: float) -> None:
+    """Refuse an option that is no time, or a longer one than libvirt and this machine count.
+
+    Raises:
+        DiskSnapError: if it is.
+    """
+    if not 0 < seconds <= LONGEST:
+        limits = f'must be above 0 and at most {LONGEST}'
+        raise DiskSnapError('Failed to read the options', why=f'{option} is {seconds} and {limits}')
 
 
 # how the common options go together, as keyword arguments of AnsibleModule
@@ -192,6 +206,55 @@ def requests(params: dict[str, t.Any]) -> list[Request]:
     return found
 
 
+class DiskSnapModule(AnsibleModule):
+    """A module that shows the password of ``uri`` nowhere: not in its result, the invocation included, nor in a log.
+
+    ``no_log`` would hide the whole URI, and turn each ``qemu:///system`` of a message into asterisks.
+    """
+
+    def exit_json(self, **kwargs: t.Any) -> None:
+        self._hide_password()
+        super().exit_json(**kwargs)
+
+    def fail_json(self, msg: str, **kwargs: t.Any) -> None:
+        self._hide_password()
+        super().fail_json(msg, **kwargs)
+
+    def log(self, msg: str, log_args: dict[str, t.Any] | None = None) -> None:
+        self._hide_password()
+        super().log(msg, log_args)
+
+    def _hide_password(self) -> None:
+        uri = getattr(self, 'params', {}).get('uri')
+        if isinstance(uri, str):
+            self.no_log_values |= secrets_of(uri)
+
+
+def _texts(name: str, value: t.Any) -> t.Iterator[tuple[str, str]]:
+    """Every text in an option, with the name of its place: ``domains[0].name``."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for place, entry in enumerate(value):
+            yield from _texts(f'{name}[{place}]', entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _texts(f'a key of {name}', key)
+            yield from _texts(f'{name}.{key}' if name else str(key), entry)
+
+
+def _refuse_unholdable(params: dict[str, t.Any]) -> None:
+    """Refuse what neither libvirt nor the file system takes as a name, and XML cannot hold.
+
+    Raises:
+        DiskSnapError: if an option has such a character. The value is not shown: it may be one with a password.
+    """
+    for name, text in _texts('', params):
+        if not can_hold(text):
+            why = f'{name} has control characters or such, which no name, path or XML can have'
+            raise DiskSnapError('Failed to read the options', why=why)
+
+
 def run_module(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[str, t.Any]]) -> None:
     """Run the module's one call and end the module with its result or with one sentence.
 
@@ -201,6 +264,7 @@ def run_module(module: AnsibleModule, action: t.Callable[[AnsibleModule], dict[s
     """
     require(module)
     try:
+        _refuse_unholdable(module.params)
         result = action(module)
     except DiskSnapError as error:
         failure = dict(error.result)

@@ -38,9 +38,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import 
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import ARRAY, AUTO, validate_snapshot_name
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import holdable, parse
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import holdable
 
 
 @dataclass(frozen=True)
@@ -260,7 +259,7 @@ def _as_if_settled(
             if one.target in disks:
                 disk, method = disks[one.target]
                 if disk.source is not None and disk.source.path in paths:
-                    disks[one.target] = (read_disk(parse(one.original, 'journal')), method)
+                    disks[one.target] = (_journal.original_disk(one), method)
         del journal.snapshots[record.name]
     return replace(selection, disks=list(disks.values())), reclaimed
 

@@ -266,11 +266,10 @@ domains:
               sample: 10737418240
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.disksnap.libvirt.plugins.module_utils._disk_snapshot import run
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
     SNAPSHOT_RULES,
+    DiskSnapModule,
     common_spec,
     run_module,
     snapshot_spec,
@@ -278,7 +277,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DiskSnapModule(
         argument_spec={
             **common_spec(),
             **snapshot_spec(),

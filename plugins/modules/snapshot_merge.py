@@ -223,14 +223,17 @@ domains:
           sample: merged
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot_merge import run
-from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import COMMON_RULES, common_spec, run_module
+from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
+    COMMON_RULES,
+    DiskSnapModule,
+    common_spec,
+    run_module,
+)
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DiskSnapModule(
         argument_spec={
             **common_spec(),
             'snapshot_name': {'type': 'str'},

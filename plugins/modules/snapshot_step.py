@@ -176,11 +176,10 @@ domains:
   elements: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot_step import run
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
     SNAPSHOT_RULES,
+    DiskSnapModule,
     common_spec,
     run_module,
     snapshot_spec,
@@ -188,7 +187,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DiskSnapModule(
         argument_spec={
             **common_spec(),
             **snapshot_spec(),

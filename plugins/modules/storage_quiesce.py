@@ -124,10 +124,9 @@ domains:
       sample: module
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import (
     COMMON_RULES,
+    DiskSnapModule,
     common_spec,
     freeze_spec,
     run_module,
@@ -136,7 +135,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._storage_quiesce 
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DiskSnapModule(
         argument_spec={
             **common_spec(),
             **freeze_spec(quiesce=('required', 'preferred'), default='required'),

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,9 +68,22 @@ def wait_idle(guest: Guest, target: str, timeout: float = 120) -> None:
 
 
 def speed_up(guest: Guest, target: str) -> None:
-    """Lift the limit of a job."""
+    """Lift the limit of a job, if it has not ended by then."""
     if job(guest, target):
-        guest.domain.blockJobSetSpeed(target, 0, 0)
+        with contextlib.suppress(libvirt.libvirtError):
+            guest.domain.blockJobSetSpeed(target, 0, 0)
+
+
+def kill_qemu(guest: Guest) -> None:
+    """SIGKILL, as from a kernel that is out of memory; wait until libvirtd has noticed."""
+    named = f'guest={guest.name},'
+    [pid] = [
+        pid
+        for pid, name in guest.lab.daemon.processes().items()
+        if name.startswith('qemu-system') and named in Path(f'/proc/{pid}/cmdline').read_text(encoding='utf-8')
+    ]
+    os.kill(pid, signal.SIGKILL)
+    until(f'the end of {guest.name}', lambda: not guest.domain.isActive(), 60)
 
 
 def prove(guest: Guest, target: str, acked: int, to: Path) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import threading
@@ -18,10 +17,10 @@ import pytest
 
 from ansible_collections.disksnap.libvirt.tests.live import copies
 from ansible_collections.disksnap.libvirt.tests.live.harness import Guests, Runner, journal, untouched
+from ansible_collections.disksnap.libvirt.tests.live.storage import BLOCK, fill, read_only
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
 
 PLACES = [('xfs', 'reflink'), ('btrfs', 'reflink'), ('btrfs', 'btrfs')]
-BLOCK = 4096
 
 
 @pytest.fixture(params=PLACES, ids=['-'.join(place) for place in PLACES])
@@ -47,32 +46,6 @@ def tub(place: tuple[Path, str], guest: Guests) -> Iterator[Guest]:
 def tree(directory: Path) -> list[str]:
     """All that is on the file system."""
     return sorted(f'{path} {path.lstat().st_size}' for path in directory.parent.rglob('*'))
-
-
-def fill(path: Path) -> None:
-    """Make a file that takes all the room there is."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        at, step = 0, 1 << 30
-        while step >= BLOCK:
-            try:
-                os.posix_fallocate(handle, at, step)
-                at += step
-            except OSError:
-                step //= 2
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def read_only(point: Path) -> Iterator[None]:
-    """The file system is mounted read-only meanwhile."""
-    subprocess.run(['mount', '-o', 'remount,ro', point], check=True, timeout=60)
-    try:
-        yield
-    finally:
-        subprocess.run(['mount', '-o', 'remount,rw', point], check=True, timeout=60)
 
 
 def refused(lab: Lab, guest: Guest, run_module: Runner, directory: Path, *words: str, **options: str) -> None:

@@ -28,6 +28,7 @@ from ansible_collections.disksnap.libvirt.tests.live.merging import (
     fill,
     idle,
     job,
+    kill_qemu,
     mirrored,
     overlay,
     prove,
@@ -201,6 +202,37 @@ def test_domain_that_died_with_its_job_is_merged_shut_off(web: Guest, run_module
     assert chain(web, 'vda', inactive=True)[0] == after[0]
     assert merged_files(web, after) == []
     prove(web, 'vda', acked['vda'], tmp_path)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_qemu_is_killed_and_the_domain_started_again(web: Guest, run_module: Runner, tmp_path: Path, kind: str) -> None:
+    task, after = slow_task(web, kind)
+    before = chain(web, 'vda')
+    process = run_module.start('snapshot_merge', task)
+    until('a job runs', lambda: job(web, 'vda'), 60)
+    acked = web.acked()
+
+    kill_qemu(web)
+
+    result = process.wait()
+    assert result['failed']
+    assert '\n' not in result['msg']
+    assert 'stopped' in result['msg']
+    assert only(result)['state'] == 'failed'
+    web.start()
+    ready(web)
+    assert chain(web, 'vda') == before
+    assert idle(web, 'vda')
+    assert all(web.acked()[target] > acked[target] for target in TARGETS)
+
+    done = only(run_module('snapshot_merge', {**task, 'bandwidth': '0'}))
+
+    assert done['state'] == 'merged'
+    assert chain(web, 'vda') == after
+    assert chain(web, 'vda', inactive=True)[0] == after[0]
+    assert merged_files(web, after) == []
+    assert journal(web) is None
+    prove(web, 'vda', web.acked()['vda'], tmp_path)
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -29,6 +29,7 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     until,
     untouched,
 )
+from ansible_collections.disksnap.libvirt.tests.live.storage import immutable
 from disksnap_lab import DiskSpec, Guest, GuestSpec, acks, check_copy
 
 DISKS = [DiskSpec(), DiskSpec(kind='volume', format='raw')]
@@ -332,11 +333,8 @@ def test_one_of_a_group_that_fails_does_not_keep_the_others(
     last = [last_of(one, tmp_path) for one in taken]
     later = [write_on(one) for one in (web, db)]
     stuck = taken[1]['disks'][0]['volumes'][0]['path']
-    subprocess.run(['chattr', '+i', stuck], check=True, timeout=10)
-    try:
+    with immutable(Path(stuck)):
         failed = run_module.fails('disk_snapshot', {**group, 'state': 'reverted', 'force': True})
-    finally:
-        subprocess.run(['chattr', '-i', stuck], check=True, timeout=10)
 
     assert stuck in failed['msg']
     assert 'domain db' in failed['msg']

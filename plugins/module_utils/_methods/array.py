@@ -19,11 +19,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _c
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, original_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import IDENTITY, ROLE, not_back
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, read_disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse, to_text
 
@@ -107,7 +107,7 @@ class ArrayMethod(DiskMethod):
         disk = domain.read().disk(record.target)
         why = None if disk is not None else 'the domain has no such disk now'
         if disk is not None:
-            was = original(record).active.key
+            was = original_disk(record).active.key
             with contextlib.suppress(DiskSnapError):  # a layer that no pool knows: what can be seen must do
                 disk = _chain.whole(disk, domain.host.pools, domain.name)
             place = next((place for place, layer in enumerate(disk.chain) if layer.key == was), None)
@@ -124,11 +124,6 @@ class ArrayMethod(DiskMethod):
         for record in records:
             if not record.reverted:
                 raise not_back(domain, record)
-
-
-def original(record: DiskRecord) -> Disk:
-    """The disk as it was when the snapshot was taken."""
-    return read_disk(parse(record.original, 'journal'))
 
 
 def backup_source(identity: t.Any, fmt: str | None) -> BackupSource:

@@ -95,8 +95,9 @@ class BtrfsMethod(DiskMethod):
         domain = subject.domain
         inside = root == _mounts.mount_of(root).point
         name = method.file or f'{domain.name}.{subject.snapshot_name}'
-        if not method.file and not inside:
-            name = f'{os.path.basename(root)}.{name}'
+        if not method.file:
+            name = name if inside else f'{os.path.basename(root)}.{name}'
+            _place.refuse_astray(domain, disk, name, _WHAT_PLAN)
         path = name if name.startswith('/') else os.path.join(_home(root), name)
         _place.refuse_long(domain, disk, os.path.basename(path), _WHAT_PLAN)
         directory = os.path.dirname(path)

@@ -10,6 +10,8 @@ carries at most what its author wrote, so its chain must be asked of the storage
 
 from __future__ import annotations
 
+import copy
+import re
 import typing as t
 from dataclasses import dataclass, field
 
@@ -19,6 +21,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import
 
 # where a source element keeps what names it, by the disk's type
 _PATH_ATTRIBUTE = {'file': 'file', 'block': 'dev', 'dir': 'dir', 'vhostvdpa': 'dev'}
+# libvirt counts layers in an unsigned int
+_INDEX = re.compile('[0-9]{1,10}')
 
 
 @dataclass(frozen=True)
@@ -121,16 +125,17 @@ def _hosts(source: t.Any) -> tuple[str, ...]:
             found.append(f'unix:{host.get("socket")}')
         else:
             name = host.get('name', '')
+            name = f'[{name}]' if ':' in name else name  # an IPv6 address
             found.append(f'{name}:{host.get("port")}' if host.get('port') else name)
     return tuple(found)
 
 
 def _without_reported(source: t.Any) -> str:
-    copy = etree.fromstring(etree.tostring(source))
-    etree.strip_attributes(copy, 'index')
-    for private in copy.findall('privateData'):
-        copy.remove(private)
-    return to_text(copy)
+    reduced = copy.deepcopy(source)
+    etree.strip_attributes(reduced, 'index')
+    for private in reduced.findall('privateData'):
+        reduced.remove(private)
+    return to_text(reduced)
 
 
 def _source(holder: t.Any, kind: str, fmt: str | None) -> Source | None:
@@ -151,7 +156,7 @@ def _source(holder: t.Any, kind: str, fmt: str | None) -> Source | None:
         protocol=element.get('protocol'),
         name=element.get('name'),
         hosts=_hosts(element),
-        index=int(index) if index and index.isdigit() else None,
+        index=int(index) if index and _INDEX.fullmatch(index) else None,
         encrypted=element.find('encryption') is not None or holder.find('encryption') is not None,
         authenticated=element.find('auth') is not None or holder.find('auth') is not None,
         xml=_without_reported(element),
@@ -275,6 +280,8 @@ def refusal_reason(disk: Disk) -> str | None:
         return (
             f"a disk of type {source.type} does not go through QEMU's block layer or has no image that can be layered"
         )
+    if source is not None and source.path is not None and not source.path.startswith('/'):
+        return f'its image {source.path} has no absolute path, and nobody can tell from where QEMU would look for it'
     if disk.shareable:
         return 'it is shareable: another domain may write to it at any moment'
     if disk.transient:

@@ -178,11 +178,16 @@ def validate_snapshot_name(name: str) -> None:
     Raises:
         DiskSnapError: the name is not ``[A-Za-z0-9][A-Za-z0-9_.-]{0,63}``.
     """
-    if not _SNAPSHOT_NAME.fullmatch(name):
-        raise DiskSnapError(
-            f'Failed to use {name!r} as snapshot_name',
-            why='a snapshot name is 1 to 64 of A-Z a-z 0-9 _ . - and starts with a letter or a digit',
-        )
+    fault = snapshot_name_fault(name)
+    if fault is not None:
+        raise DiskSnapError(f'Failed to use {name!r} as snapshot_name', why=fault)
+
+
+def snapshot_name_fault(name: str) -> str | None:
+    """Why a text cannot be the name of a snapshot, as a clause; None if it can."""
+    if _SNAPSHOT_NAME.fullmatch(name):
+        return None
+    return 'a snapshot name is 1 to 64 of A-Z a-z 0-9 _ . - and starts with a letter or a digit'
 
 
 def _read(root: etree._Element, name: str) -> Method:

@@ -86,13 +86,18 @@ def _holds_elements_only(node: etree._Element) -> bool:
     return len(node) > 0 and not any((text or '').strip() for text in (node.text, *(sub.tail for sub in node)))
 
 
+def can_hold(value: str) -> bool:
+    """Whether an XML document can hold the text: not if it has control characters or surrogates."""
+    return _NOT_XML.search(value) is None
+
+
 def holdable(value: str, where: str) -> str:
     """Return the text if an XML document can hold it.
 
     Raises:
         DiskSnapError: it has control characters or surrogates; ``where`` says where it was to go.
     """
-    if _NOT_XML.search(value):
+    if not can_hold(value):
         raise DiskSnapError(
             f'Failed to write {where}', why=f'{value!r} has control characters or such, which XML cannot hold'
         )

@@ -162,6 +162,21 @@ def directory_pool(name: str, path: str) -> str:
     return to_text(root)
 
 
+def plain_name(volume: str, pool: str) -> str:
+    """The name of a volume, for a path that is made of it.
+
+    Raises:
+        DiskSnapError: it would lead out of its pool.
+    """
+    if '/' in volume or volume in ('', '.', '..'):
+        raise DiskSnapError(
+            f'Failed to look up the volume {volume!r} of the storage pool {pool}',
+            why='that is not the name of a volume, which is a plain one',
+            hint='Correct the <source> of the disk.',
+        )
+    return volume
+
+
 def read_volume(xml: str) -> VolumeInfo:
     """Read what virStorageVolGetXMLDesc returns.
 

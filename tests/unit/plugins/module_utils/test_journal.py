@@ -7,8 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import typing as t
+from dataclasses import replace
+from types import SimpleNamespace
+from xml.sax.saxutils import escape
 
 import pytest
 from hypothesis import given
@@ -22,13 +27,23 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     FreezeRecord,
     Journal,
     MergeRecord,
+    Owner,
     QuiesceRecord,
+    RevertRecord,
     SnapshotRecord,
     Volume,
     from_xml,
     to_xml,
 )
 
+STATES = [
+    _journal.PREPARING,
+    _journal.COMMITTING,
+    _journal.COMMITTED,
+    _journal.PRESENT,
+    _journal.REMOVING,
+    _journal.REVERTING,
+]
 # what XML can hold and reads back unchanged: libxml2 turns a carriage return into a newline, as the standard asks
 CHARACTERS = st.characters(
     exclude_categories=['Cs'], exclude_characters=[*map(chr, range(32)), '\x7f', '\ufffe', '\uffff']
@@ -39,33 +54,57 @@ MAYBE = st.none() | TEXT
 COUNT = st.integers(0, 2**63)
 MS = st.floats(0, 1e9)
 
-VOLUMES = st.builds(Volume, path=TEXT, name=TEXT, format=TEXT, pool=MAYBE, capacity=COUNT)
+# an absolute path, of which each part is something
+PATH = st.lists(TEXT.filter(lambda part: '/' not in part and part not in ('.', '..')), min_size=1, max_size=3).map(
+    lambda parts: '/' + '/'.join(parts)
+)
+NAME = st.from_regex(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,9}', fullmatch=True)
+THAWER = st.none() | st.sampled_from(['module', 'watchdog', 'guest'])
+
+DISK_XML = LINES.map(lambda text: f'<disk>{escape(text)}</disk>')
+
+VOLUMES = st.builds(Volume, path=PATH, name=TEXT, format=TEXT, pool=MAYBE, capacity=COUNT)
 SOURCES = st.builds(BackupSource, xml=LINES, type=TEXT, path=MAYBE, format=MAYBE, pool=MAYBE, volume=MAYBE)
 DISKS = st.builds(
     DiskRecord,
     target=TEXT,
     method=TEXT,
     method_xml=LINES,
-    original=LINES,
-    modified_disk=st.none() | LINES,
+    original=DISK_XML,
+    modified_disk=st.none() | DISK_XML,
     backup_source=SOURCES,
-    volumes=st.lists(VOLUMES, max_size=2),
+    volumes=st.lists(VOLUMES, min_size=1, max_size=2),
+    identity=st.none() | st.dictionaries(TEXT, TEXT, max_size=2).map(json.dumps),
 )
-FREEZES = st.builds(FreezeRecord, filesystems=COUNT, presynced=st.booleans(), window_ms=st.none() | MS, thawed_by=MAYBE)
+FREEZES = st.builds(
+    FreezeRecord, filesystems=COUNT, presynced=st.booleans(), window_ms=st.none() | MS, thawed_by=THAWER
+)
+OWNERS = st.builds(Owner, host=TEXT, boot_id=st.text(CHARACTERS), pid=COUNT, start=COUNT)
+REVERTS = st.builds(
+    RevertRecord,
+    stage=st.sampled_from([_journal.STOPPING, _journal.RESTORING, _journal.STARTING]),
+    domain_state=st.sampled_from(['running', 'paused', 'off']),
+    transient=st.booleans(),
+    halted=st.booleans(),
+)
 SNAPSHOTS = st.builds(
     SnapshotRecord,
-    name=TEXT,
-    state=TEXT,
+    name=NAME,
+    state=st.sampled_from(STATES),
     created_at=TEXT,
     group=TEXT,
     description=st.none() | LINES,
-    consistency=TEXT,
+    consistency=st.sampled_from(['filesystem', 'crash', 'offline']),
     freeze=st.none() | FREEZES,
-    disks=st.lists(DISKS, max_size=2),
+    disks=st.lists(DISKS, max_size=2, unique_by=lambda one: one.target),
+    owner=st.none() | OWNERS,
+    revert=st.none() | REVERTS,
+    pauses=st.booleans(),
+    decide_by=st.none() | st.builds(_journal.timestamp, ahead=st.floats(-1e9, 1e9)),
 )
 QUIESCES = st.builds(
     QuiesceRecord,
-    state=TEXT,
+    state=st.sampled_from([_journal.FREEZING, _journal.FROZEN, _journal.THAWED]),
     token=TEXT,
     frozen_at=st.text(CHARACTERS),
     filesystems=COUNT,
@@ -74,7 +113,7 @@ QUIESCES = st.builds(
     started_ns=COUNT,
     boot_id=st.text(CHARACTERS),
     thawed_at=MAYBE,
-    thawed_by=MAYBE,
+    thawed_by=THAWER,
     window_ms=st.none() | MS,
     watchdog_host=st.text(CHARACTERS),
     watchdog_pid=COUNT,
@@ -83,7 +122,7 @@ QUIESCES = st.builds(
 MERGES = st.builds(
     MergeRecord,
     target=TEXT,
-    direction=TEXT,
+    direction=st.sampled_from(['commit', 'pull']),
     base=TEXT,
     top=TEXT,
     active=st.booleans(),
@@ -146,7 +185,38 @@ def test_reads_what_libvirt_gives_back_under_its_namespace() -> None:
         (' target="vda"', '', 'target of <disks> is missing'),
         ('<original>&lt;disk/&gt;</original>', '', 'original of <disks> is missing'),
         ('<xml>&lt;source/&gt;</xml>', '', 'xml of <backup_source> is missing'),
-        ('version="1"', 'version="2"', 'version 2'),
+        ('version="1"', 'version="2"', "version '2' of"),
+        (' name="nightly"', ' name="../etc"', 'name of <snapshot>'),
+        (' state="present"', ' state="presnt"', "state of <snapshot>: 'presnt' is none of preparing"),
+        (' consistency="filesystem"', ' consistency="full"', 'consistency of <snapshot>'),
+        (' thawed-by="module"', ' thawed-by="nobody"', 'thawed_by of <freeze>'),
+        ('filesystems="3"', 'filesystems="-3"', 'filesystems of <freeze>'),
+        ('capacity="1"', f'capacity="{9 * 10**400}"', 'capacity of <volumes>'),
+        ('window-ms="48.3"', 'window-ms="nan"', 'window_ms of <freeze>'),
+        ('window-ms="48.3"', 'window-ms="inf"', 'window_ms of <freeze>'),
+        (' path="/b"', ' path="b"', 'path of <volumes>'),
+        (' path="/b"', ' path="images/b"', 'path of <volumes>'),
+        (' target="vda"', ' target=""', 'target of <disks>'),
+        (
+            '<original>&lt;disk/&gt;</original>',
+            '<original><disk/></original>',
+            'original of <disks>: it has an element',
+        ),
+        ('<original>', '<original/><original>', 'original of <disks>: it is there 2 times'),
+        ('<freeze ', '<freeze filesystems="1" presynced="no"/><freeze ', 'freeze of <snapshot>: it is there 2 times'),
+        ('<original>&lt;disk/&gt;</original>', '<original/>', 'original of <disks>: it is not XML'),
+        ('<original>&lt;disk/&gt;', '<original>&lt;domain/&gt;', 'original of <disks>: it is a <domain>'),
+        ('<modified_disk>&lt;disk/&gt;', '<modified_disk>&lt;disk', 'modified_disk of <disks>: it is not XML'),
+        ('<volumes', '<volume', 'volumes of <disks> is missing'),
+        (' state="present"', ' state="present" decide-by="soon"', 'decide_by of <snapshot>'),
+        ('</disks>', '<identity>[]</identity></disks>', 'identity of <disks>'),
+        ('</disks>', '<identity>{</identity></disks>', 'identity of <disks>'),
+        ('</journal>', '<quiesce state="frozn" token="t" frozen-at=""/></journal>', 'state of <quiesce>'),
+        (
+            '</journal>',
+            '<merge target="vda" direction="up" base="" top="/b" active="no"/></journal>',
+            'direction of <merge>',
+        ),
         ('</journal>', '', 'journal'),
         ('<journal', '<!DOCTYPE journal><journal', 'DOCTYPE'),
     ],
@@ -183,12 +253,35 @@ def test_is_empty_only_without_anything() -> None:
     assert not Journal(merges={'vda': MergeRecord('vda', 'commit', '/a', '/b', True)}).empty
 
 
-def test_refuses_what_xml_cannot_hold() -> None:
-    """Such a description must never get as far as the domain's metadata."""
-    journal = Journal(snapshots={'s': SnapshotRecord('s', _journal.PRESENT, '', '', description='bell \a')})
+@pytest.mark.parametrize(
+    ('damage', 'named'),
+    [
+        ({'description': 'bell \a'}, 'description'),
+        ({'group': '\0'}, 'snapshot/@group'),
+        ({'merges': ['\udcff']}, 'chain_before'),
+    ],
+)
+def test_refuses_what_xml_cannot_hold(damage: dict[str, t.Any], named: str) -> None:
+    """Such a text must never get as far as the domain's metadata: the name of a file need not even be UTF-8."""
+    chains = damage.pop('merges', [])
+    journal = Journal(
+        snapshots={
+            's': SnapshotRecord(**{'name': 's', 'state': _journal.PRESENT, 'created_at': '', 'group': '', **damage})
+        },
+        merges={'vda': MergeRecord('vda', 'commit', '/a', '/b', True, chain_before=chains)},
+    )
+    domain: t.Any = SimpleNamespace(name=lambda: 'web')
 
-    with pytest.raises((ValueError, DiskSnapError)):
-        to_xml(journal)
+    with pytest.raises(DiskSnapError, match=re.escape(f'Failed to write {named} (domain web): ')):
+        _journal.store(domain, journal)
+
+
+@pytest.mark.parametrize('text', ['', '<disk>', '<domain/>', '<disk/>', '&', '<!DOCTYPE disk><disk/>'])
+def test_an_original_that_is_no_disk_is_named(text: str) -> None:
+    record = replace(SNAPSHOT.disks[0], original=text)
+
+    with pytest.raises(DiskSnapError, match=r'Failed to read original of <disks> in the journal \(disk vda\)'):
+        _journal.original_disk(record)
 
 
 def test_a_freeze_of_another_boot_has_no_window() -> None:

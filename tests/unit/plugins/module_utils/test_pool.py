@@ -154,3 +154,63 @@ def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(DiskSnapError, match='Failed to open a storage pool at /srv'):
         pools.available('/srv')
+
+
+class Lasting:
+    """A host with one lasting pool, which counts how often it was listed and can be stopped."""
+
+    def __init__(self) -> None:
+        self.listed = 0
+        self.active = True
+
+    def listAllStoragePools(self, _flags: int) -> list[t.Any]:
+        self.listed += 1
+        return [self]
+
+    def XMLDesc(self, _flags: int) -> str:
+        return '<pool type="dir"><name>images</name><target><path>/srv</path></target></pool>'
+
+    def isActive(self) -> bool:
+        return self.active
+
+    def create(self, _flags: int) -> None:
+        self.active = True
+
+    def refresh(self, _flags: int) -> None:
+        if not self.active:
+            raise failure(libvirt.VIR_ERR_OPERATION_INVALID)
+
+    def storageVolLookupByName(self, _name: str) -> t.NoReturn:
+        self.refresh(0)
+        raise failure(libvirt.VIR_ERR_NO_STORAGE_VOL)
+
+
+def test_a_pool_is_looked_for_once() -> None:
+    host = Lasting()
+    pools = Pools(host, 'qemu:///system')
+
+    assert [pools.exists(f'/srv/{name}') for name in 'abc'] == [False] * 3
+
+    assert host.listed == 1
+
+
+def test_a_pool_that_was_stopped_since_it_was_found_is_started() -> None:
+    host = Lasting()
+    pools = Pools(host, 'qemu:///system')
+    pools.exists('/srv/a')
+    host.active = False
+
+    assert pools.delete('/srv/a') is False
+
+    assert host.active
+    assert host.listed == 2
+
+
+def test_a_pool_that_cannot_be_kept_is_told() -> None:
+    host = Lasting()
+    host.create = lambda _flags: None  # type: ignore[method-assign]
+    host.active = False
+    pools = Pools(host, 'qemu:///system')
+
+    with pytest.raises(libvirt.libvirtError):
+        pools.delete('/srv/a')

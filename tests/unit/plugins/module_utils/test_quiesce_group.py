@@ -31,8 +31,9 @@ class FakeDomain:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.frozen = False
+        self.frozen = 0
         self.answers = True
+        self.active = True
         self.fault: Exception | None = None
         self.paused: int | None = None
         self.late = 0
@@ -62,7 +63,7 @@ class FakeDomain:
         return True
 
     def isActive(self) -> bool:
-        return True
+        return self.active
 
     def agentSetResponseTimeout(self, seconds: int) -> None:
         pass
@@ -73,12 +74,12 @@ class FakeDomain:
 
     def fsFreeze(self, mountpoints: t.Any, flags: int) -> int:
         self._ask()
-        self.frozen = True
+        self.frozen = 1
         return 1
 
     def fsThaw(self, mountpoints: t.Any, flags: int) -> int:
         self._ask()
-        thawed, self.frozen = int(self.frozen), False
+        thawed, self.frozen = self.frozen, 0
         return thawed
 
 
@@ -164,6 +165,38 @@ def test_a_guest_that_does_not_answer_is_left_to_the_watchdog() -> None:
 
     assert watchdog.stuck == ['uuid-b']
     assert [one.frozen for one in guests] == [False, True]
+
+
+def test_a_guest_that_has_stopped_is_not_waited_for_nor_left_to_the_watchdog() -> None:
+    one = guest(FakeDomain('a'))
+    watchdog = FakeWatchdog()
+    quiesce = Quiesce(t.cast(t.Any, watchdog), Terms())
+    quiesce.arm([one])
+    quiesce.freeze([one])
+    one.domain.answers = one.domain.active = False
+
+    quiesce.thaw(one)
+    quiesce.finish(limit=60)
+
+    assert watchdog.stuck == []
+    assert (one.ended, one.held, one.window_ms, one.thawed_by) == (True, None, None, None)
+    assert not any('watchdog' in warning and 'confirmed' in warning for warning in one.warnings)
+
+
+@pytest.mark.parametrize('left', [0, 1, 2])
+def test_a_guest_that_thawed_a_part_itself_was_not_thawed_by_the_module(left: int) -> None:
+    one = guest(FakeDomain('a'))
+    quiesce = Quiesce(t.cast(t.Any, FakeWatchdog()), Terms())
+    quiesce.arm([one])
+    quiesce.freeze([one])
+    one.filesystems = 2
+    one.domain.frozen = left
+
+    quiesce.thaw(one)
+    quiesce.finish()
+
+    assert one.held is (left == 2)
+    assert one.thawed_by == ('module' if left == 2 else 'guest')
 
 
 @pytest.mark.parametrize('answer', ['{"retu', '[]', ''])

@@ -48,6 +48,9 @@ class FakeGuest:
     def isAlive(self) -> bool:
         return True
 
+    def isActive(self) -> bool:
+        return True
+
     def agentSetResponseTimeout(self, seconds: int) -> None:
         pass
 
@@ -355,6 +358,17 @@ def test_thawed_says_which_did_not_thaw(bench: Bench) -> None:
         assert result['failed']
         assert result['changed'] is True
         assert [domain['state'] for domain in result['domains']] == ['quiesced', 'thawed']
+
+
+def test_a_guest_that_thawed_a_part_itself_was_not_thawed_by_the_module(bench: Bench) -> None:
+    bench.freeze('one')
+    bench.one.frozen = 1
+
+    result = bench.thaw('one')
+
+    assert result['domains'][0]['thawed_by'] == 'guest'
+    [warning] = result['warnings']
+    assert 'not file-system consistent' in warning
 
 
 @pytest.mark.parametrize('before', ['frozen', 'guest', 'watchdog', 'foreign', 'nothing', 'silent'])

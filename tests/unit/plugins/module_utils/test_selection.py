@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _lvm
-from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import is_local, redacted
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import is_local, without_password
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskPlan, Subject
@@ -231,12 +231,21 @@ def test_local_is_only_this_host(uri: str, local: bool) -> None:
     ('uri', 'shown'),
     [
         ('qemu+tcp://user:secret@host/system', 'qemu+tcp://user:***@host/system'),
+        ('qemu+tcp://user:s/e@c:r?e#t@host/system', 'qemu+tcp://user:***@host/system'),
+        ('qemu+tcp://user@corp:secret@host/system', 'qemu+tcp://user@corp:***@host/system'),
+        ('qemu+tcp://:secret@host/system', 'qemu+tcp://:***@host/system'),
         ('qemu+tcp://user@host/system', 'qemu+tcp://user@host/system'),
+        ('qemu+ssh://user@[::1]:22/system', 'qemu+ssh://user@[::1]:22/system'),
         ('qemu:///system', 'qemu:///system'),
     ],
 )
 def test_a_password_is_not_shown(uri: str, shown: str) -> None:
-    assert redacted(uri) == shown
+    assert without_password(uri, uri) == shown
+
+
+def test_a_password_is_not_shown_as_libvirt_decodes_it() -> None:
+    uri = 'qemu+tcp://user:a%40b@host/system'
+    assert without_password('user:a@b@host: Permission denied', uri) == 'user:***@host: Permission denied'
 
 
 def all_that_run(*names: str, **running: t.Any) -> list[Request]:

@@ -17,7 +17,12 @@ import pytest
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import Abandoned
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+    BackupSource,
+    DiskRecord,
+    Journal,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods import registry
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
@@ -58,7 +63,8 @@ class FakeMethod(DiskMethod):
 
     def plan(self, subject: Subject, disk: t.Any, method: Method, reason: str) -> DiskPlan:
         source = BackupSource(xml='<source/>', type='file', path='/a', format='raw')
-        record = DiskRecord(disk.target, self.name, '', '<disk/>', None, source)
+        volume = Volume(f'/i/{subject.domain.name}-{disk.target}', 'v', 'qcow2')
+        record = DiskRecord(disk.target, self.name, '', '<disk/>', None, source, [volume])
         return DiskPlan(disk, method, record)
 
     def prepare(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:

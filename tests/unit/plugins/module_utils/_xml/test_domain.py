@@ -90,6 +90,20 @@ def test_reads_volume_and_network_sources() -> None:
     assert (nbd.path, nbd.protocol, nbd.name, nbd.hosts, nbd.key) == (None, 'nbd', 'x', ('a:10809',), 'nbd://a:10809/x')
 
 
+def test_an_ipv6_address_is_told_from_its_port() -> None:
+    source = disk_of(NBD.replace("name='a'", "name='::1'")).source
+
+    assert source is not None
+    assert source.hosts == ('[::1]:10809',)
+
+
+@pytest.mark.parametrize('index', ['', 'x', '-1', '\xb2', '\u0663', '9' * 5000])
+def test_an_index_that_is_no_number_is_none(index: str) -> None:
+    disk = disk_of(CHAIN.replace("index='5'", f"index='{index}'"))
+
+    assert [layer.index for layer in disk.chain] == [None, 3, 1]
+
+
 def test_reads_a_domain() -> None:
     domain = read_domain(DOMAIN)
 

@@ -209,6 +209,45 @@ def test_errors_name_the_option_and_the_fault(text: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+ENTITIES = ''.join(f'<!ENTITY e{n + 1} "{f"&e{n};" * 10}">' for n in range(9))
+HOSTILE = {
+    'a DTD': '<!DOCTYPE diskSnapshot SYSTEM "{url}"><diskSnapshot method="qemu"/>',
+    'an external entity': '<!DOCTYPE d [<!ENTITY e SYSTEM "{url}">]><diskSnapshot method="qemu">&e;</diskSnapshot>',
+    'a parameter entity': '<!DOCTYPE d [<!ENTITY % e SYSTEM "{url}"> %e;]><diskSnapshot method="qemu"/>',
+    'a billion laughs': '<!DOCTYPE d [<!ENTITY e0 "ha">' + ENTITIES + ']><diskSnapshot method="&e9;"/>',
+    'a DTD behind a comment': '<?x y?>\n<!-- <a> -->\n<!DOCTYPE d><diskSnapshot method="qemu"/>',
+    'an entity of nowhere': '<diskSnapshot method="qemu"><target file="&e;"/></diskSnapshot>',
+    'an inclusion': '<diskSnapshot method="qemu"><x:include xmlns:x="http://www.w3.org/2001/XInclude" href="{url}"/>'
+    '</diskSnapshot>',
+    'a depth without end': '<diskSnapshot method="array"><volume>' + '<a>' * 5000 + '</volume></diskSnapshot>',
+    'a depth': '<diskSnapshot method="array"><volume>' + '<a>' * 1500 + '</a>' * 1500 + '</volume></diskSnapshot>',
+    'a length': '<diskSnapshot method="array"><volume id="' + 'x' * 16384 + '"/></diskSnapshot>',
+}
+
+
+@pytest.mark.parametrize('text', HOSTILE.values(), ids=list(HOSTILE))
+def test_a_hostile_document_is_refused_and_loads_nothing(text: str, tmp_path: pathlib.Path) -> None:
+    secret = tmp_path / 'secret'
+    secret.write_text('hush', encoding='utf-8')
+
+    with pytest.raises(DiskSnapError) as caught:
+        from_options({'target': 'vda', 'method_xml': text.replace('{url}', secret.as_uri())}, 'auto')
+
+    assert str(caught.value).startswith('Failed to read method_xml (disk vda): ')
+    assert 'hush' not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_what_a_volume_would_include_is_data(tmp_path: pathlib.Path) -> None:
+    secret = tmp_path / 'secret'
+    secret.write_text('<hush/>', encoding='utf-8')
+    include = f'<x:include xmlns:x="http://www.w3.org/2001/XInclude" href="{secret.as_uri()}"/>'
+
+    method = from_xml(f'<diskSnapshot method="array"><volume>{include}</volume></diskSnapshot>')
+
+    assert method.volume == f'<volume>{include}</volume>'
+
+
 def test_default_method_and_auto() -> None:
     assert from_options({}, 'lvm') == Method('lvm')
     assert from_options({'target': 'vda', 'method': None, 'file': 'a'}, 'auto') == Method('auto', file='a')

@@ -1,0 +1,63 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a guest answers is data: whatever its agent says, there is an answer or one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import typing as t
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _forecast
+from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt_qemu
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+KEYS = st.sampled_from(['pid', 'exited', 'exitcode', 'mountpoint', 'supported_commands', 'name', 'enabled'])
+ANSWERS = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=3))
+REPLIES = st.text(max_size=9) | ANSWERS.map(json.dumps) | ANSWERS.map(lambda one: json.dumps({'return': one}))
+
+
+@contextlib.contextmanager
+def answering(replies: t.Sequence[str]) -> t.Iterator[t.Any]:
+    """A domain whose guest gives these answers, the last of them for ever."""
+    left = list(replies)
+
+    def answer(*_request: t.Any) -> str:
+        return left.pop(0) if left[1:] else left[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(libvirt_qemu, 'qemuAgentCommand', answer)
+        patch.setattr(_agent, 'SYNC_LIMIT', 0.01)
+        yield SimpleNamespace(name=lambda: 'web')
+
+
+@given(st.lists(REPLIES, min_size=1, max_size=3))
+@example(['{"return": {"pid": 1}}', '{"return": null}'])
+@example(['{"return": {"pid": 1}}', '{"return": [1]}'])
+@example(['[' * 100000])
+def test_any_answer_is_one_or_an_error(replies: list[str]) -> None:
+    with answering(replies) as domain:
+        agent = Agent(domain, 1)
+        with contextlib.suppress(DiskSnapError):
+            assert agent.frozen() in (True, False)
+        assert agent.sync() in (True, False)
+
+
+@given(st.lists(REPLIES, min_size=1, max_size=3))
+@example(['{"return": "thawed"}', '{"return": [{"mountpoint": {}}]}'])
+@example(['{"return": "thawed"}', '{"return": [{"mountpoint": "/"}]}', '{"return": {"supported_commands": [null]}}'])
+def test_any_answer_gives_a_forecast(replies: list[str]) -> None:
+    with answering(replies) as handle:
+        domain: t.Any = SimpleNamespace(name='web', handle=handle, state='running')
+        found = _forecast.forecast(domain, Terms(mountpoints=('/',)))
+    assert found.error is None or found.error.domain == 'web'

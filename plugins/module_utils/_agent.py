@@ -19,6 +19,7 @@ import typing as t
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt, libvirt_qemu
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain
 
 # a sync that takes longer than this leaves dirty pages behind it worth another one
 SYNC_AGAIN_AFTER = 0.3
@@ -28,6 +29,8 @@ SYNC_LIMIT = 60.0
 ASK_AGAIN_AFTER = 10
 # an attempt that failed sooner was refused, and asking again is of no use
 _WAITED = 1.0
+# a libvirtd that has just been started refuses at once until it has found the agents of its domains again
+_RECONNECT_PAUSE = 0.1
 
 
 class Agent:
@@ -79,16 +82,15 @@ class Agent:
         libvirt gives an agent that it has lost step with 5 s to come back (QEMU_AGENT_WAIT_TIME in its qemu_agent.c),
         however long the command itself may take.
         """
-        deadline = time.monotonic() + self._timeout
+        deadline = self._deadline()
         left = float(self._timeout)
         while True:
             started = time.monotonic()
+            patience = min(ASK_AGAIN_AFTER, max(1, math.ceil(left)))
             try:
-                return t.cast(
-                    str,
-                    libvirt_qemu.qemuAgentCommand(
-                        self._domain, request, min(ASK_AGAIN_AFTER, max(1, math.ceil(left))), 0
-                    ),
+                return self._reach(
+                    lambda: libvirt_qemu.qemuAgentCommand(self._domain, request, patience, 0),  # noqa: B023
+                    deadline,
                 )
             except libvirt.libvirtError as error:
                 now = time.monotonic()
@@ -96,6 +98,33 @@ class Agent:
                 silent = error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE and now - started >= _WAITED
                 if not silent or left <= 0:
                     raise
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout
+
+    def _reach(self, call: t.Callable[[], t.Any], deadline: float) -> t.Any:
+        """Make a call of the agent, again and again while libvirtd has not found it yet after a start.
+
+        While libvirtd reconnects to its domains it serves them already, and says at once that their agents are not
+        connected (qemuProcessReconnect in its qemu_process.c), though their XML says that they are.
+        """
+        while True:
+            started = time.monotonic()
+            try:
+                return call()
+            except libvirt.libvirtError as error:
+                now = time.monotonic()
+                refused = error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE and now - started < _WAITED
+                if not refused or now >= deadline or not self._connected():
+                    raise
+                time.sleep(_RECONNECT_PAUSE)
+
+    def _connected(self) -> bool:
+        """Whether the domain's XML says that an agent in the guest has opened the channel."""
+        try:
+            return read_domain(self._domain.XMLDesc(0)).agent_connected
+        except (libvirt.libvirtError, DiskSnapError):
+            return False
 
     def freeze(self, mountpoints: t.Sequence[str] | None) -> int:
         """Freeze all file systems, or those named; how many were frozen.
@@ -105,7 +134,8 @@ class Agent:
                 (measured with libvirt 9.0): thaw until the status says so.
         """
         with explained('Failed to freeze the file systems of the guest', domain=self._name):
-            return t.cast(int, self._domain.fsFreeze(list(mountpoints) if mountpoints else None, 0))
+            wanted = list(mountpoints) if mountpoints else None
+            return t.cast(int, self._reach(lambda: self._domain.fsFreeze(wanted, 0), self._deadline()))
 
     def thaw(self) -> int:
         """Thaw whatever is frozen; how many file systems this call thawed.
@@ -118,7 +148,7 @@ class Agent:
             domain=self._name,
             hint='The watchdog goes on trying; virsh domfsthaw does the same by hand.',
         ):
-            return t.cast(int, self._domain.fsThaw(None, 0))
+            return t.cast(int, self._reach(lambda: self._domain.fsThaw(None, 0), self._deadline()))
 
     def frozen(self) -> bool:
         """Whether the agent says that file systems are frozen.

@@ -249,8 +249,15 @@ def frozen(guest: Guest) -> bool:
 
 
 def pools(lab: Lab) -> dict[str, bool]:
-    """Name of each storage pool -> whether it is active."""
-    return {pool.name(): bool(pool.isActive()) for pool in lab.connection.listAllStoragePools(0)}
+    """Name of each storage pool -> whether it is active; one that goes away meanwhile is none."""
+    found = {}
+    for pool in lab.connection.listAllStoragePools(0):
+        try:
+            found[pool.name()] = bool(pool.isActive())
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+                raise
+    return found
 
 
 def state_of(lab: Lab, guest: Guest) -> dict[str, Any]:

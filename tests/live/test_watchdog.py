@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import signal
 import time
@@ -338,6 +340,36 @@ def test_libvirtd_killed_while_the_guest_is_held_does_not_disturb_a_thaw_in_time
 
     assert domain['thawed_by'] == 'module'
     for_good(web)
+
+
+def test_agents_that_a_new_libvirtd_has_yet_to_find_are_waited_for(web: Guest, lab: Lab, run_module: Runner) -> None:
+    for state in ('quiesced', 'thawed'):
+        with reconnecting(lab, web):
+            module = run_module.start(
+                'storage_quiesce', {**TASK, 'state': state, 'max_frozen': 120, 'agent_timeout': 60}
+            )
+            time.sleep(2)
+            assert module.process.poll() is None
+        result = module.wait()
+
+        assert not result.get('failed'), result
+        assert result['domains'][0]['state'] == state
+    assert result['domains'][0]['thawed_by'] == 'module'
+    for_good(web)
+
+
+@contextlib.contextmanager
+def reconnecting(lab: Lab, guest: Guest) -> Iterator[None]:
+    """A libvirtd that has just been started, and cannot find this guest yet since its QEMU is stopped meanwhile."""
+    mark = f'guest={guest.name},'.encode()
+    [qemu] = [pid for pid in lab.daemon.processes() if mark in Path(f'/proc/{pid}/cmdline').read_bytes()]
+    lab.kill_libvirtd(hold=True)
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        lab.release_libvirtd()
+        yield
+    finally:
+        os.kill(qemu, signal.SIGCONT)
 
 
 def agent_answers(guest: Guest) -> bool:

@@ -106,12 +106,17 @@ class Disk:
 
 @dataclass(frozen=True)
 class DomainXml:
-    """What we read of ``<domain>``."""
+    """What we read of ``<domain>``.
+
+    agent_channel: whether it has a channel for the guest agent. agent_connected: whether something in the guest
+    has that open, or had when libvirtd last knew.
+    """
 
     name: str
     uuid: str
     disks: tuple[Disk, ...]
     agent_channel: bool
+    agent_connected: bool
 
     def disk(self, target: str) -> Disk | None:
         """The disk with this target name, or None."""
@@ -214,12 +219,17 @@ def read_domain(xml: str) -> DomainXml:
     root = parse(xml, 'domain XML')
     if root.tag != 'domain':
         raise DiskSnapError('Failed to read the domain XML', why=f'the root element is <{root.tag}>, not <domain>')
-    channels = root.findall('./devices/channel/target')
+    channels = [
+        channel
+        for channel in root.findall('./devices/channel/target')
+        if channel.get('name') == 'org.qemu.guest_agent.0'
+    ]
     return DomainXml(
         name=root.findtext('name', ''),
         uuid=root.findtext('uuid', ''),
         disks=tuple(read_disk(element) for element in root.findall('./devices/disk')),
-        agent_channel=any(channel.get('name') == 'org.qemu.guest_agent.0' for channel in channels),
+        agent_channel=bool(channels),
+        agent_connected=any(channel.get('state') == 'connected' for channel in channels),
     )
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _forecast
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
-from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt_qemu
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt, libvirt_qemu
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
 
@@ -61,3 +61,75 @@ def test_any_answer_gives_a_forecast(replies: list[str]) -> None:
         domain: t.Any = SimpleNamespace(name='web', handle=handle, state='running')
         found = _forecast.forecast(domain, Terms(mountpoints=('/',)))
     assert found.error is None or found.error.domain == 'web'
+
+
+class Reconnecting:
+    """A domain of a libvirtd that refuses its agent so many times, and whose XML calls the channel ``state``."""
+
+    def __init__(self, refusals: int, state: str) -> None:
+        self.refusals = refusals
+        self._state = state
+
+    def name(self) -> str:
+        return 'web'
+
+    def XMLDesc(self, _flags: int) -> str:
+        target = f'<target type="virtio" name="org.qemu.guest_agent.0" state="{self._state}"/>'
+        return f'<domain><devices><channel type="unix">{target}</channel></devices></domain>'
+
+    def fsFreeze(self, _mountpoints: t.Any, _flags: int) -> int:
+        return self._served(1)
+
+    def fsThaw(self, _mountpoints: t.Any, _flags: int) -> int:
+        return self._served(1)
+
+    def command(self, *_request: t.Any) -> str:
+        return str(self._served('{"return": "frozen"}'))
+
+    def _served(self, answer: t.Any) -> t.Any:
+        if self.refusals:
+            self.refusals -= 1
+            raise unresponsive()
+        return answer
+
+
+def unresponsive() -> libvirt.libvirtError:
+    """What libvirt says of an agent that it has no connection with."""
+    error = libvirt.libvirtError('Guest agent is not responding: QEMU guest agent is not connected')
+    error.err = (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_FROM_QEMU, str(error), 2, None, None, None, 0, 0)
+    return error
+
+
+CALLS: dict[str, t.Callable[[Agent], t.Any]] = {
+    'status': lambda agent: agent.frozen(),
+    'freeze': lambda agent: agent.freeze(None),
+    'thaw': lambda agent: agent.thaw(),
+}
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_an_agent_that_libvirtd_has_yet_to_find_is_waited_for(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = Reconnecting(refusals=3, state='connected')
+    monkeypatch.setattr(libvirt_qemu, 'qemuAgentCommand', domain.command)
+
+    assert CALLS[call](Agent(domain, 60)) in (True, 1)
+    assert domain.refusals == 0
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_an_agent_that_is_not_there_is_not_waited_for(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = Reconnecting(refusals=3, state='disconnected')
+    monkeypatch.setattr(libvirt_qemu, 'qemuAgentCommand', domain.command)
+
+    with pytest.raises(DiskSnapError, match='not connected'):
+        CALLS[call](Agent(domain, 60))
+    assert domain.refusals == 2
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_an_agent_that_is_never_found_is_given_up(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = Reconnecting(refusals=10**9, state='connected')
+    monkeypatch.setattr(libvirt_qemu, 'qemuAgentCommand', domain.command)
+
+    with pytest.raises(DiskSnapError, match='not connected'):
+        CALLS[call](Agent(domain, 1))

@@ -54,6 +54,9 @@ class FakeDomain:
     def name(self) -> str:
         return self._name
 
+    def XMLDesc(self, _flags: int) -> str:
+        return f'<domain><name>{self._name}</name></domain>'
+
     def connect(self) -> FakeDomain:
         return self
 

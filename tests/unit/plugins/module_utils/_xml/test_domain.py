@@ -104,6 +104,22 @@ def test_an_index_that_is_no_number_is_none(index: str) -> None:
     assert [layer.index for layer in disk.chain] == [None, 3, 1]
 
 
+@pytest.mark.parametrize(
+    ('channel', 'there', 'connected'),
+    [
+        ('org.qemu.guest_agent.0" state="connected', True, True),
+        ('org.qemu.guest_agent.0" state="disconnected', True, False),
+        ('org.qemu.guest_agent.0', True, False),
+        ('com.redhat.spice.0" state="connected', False, False),
+    ],
+)
+def test_an_agent_is_connected_where_its_channel_is(channel: str, there: bool, connected: bool) -> None:
+    target = f'<target type="virtio" name="{channel}"/>'
+    domain = read_domain(f'<domain><devices><channel type="unix">{target}</channel></devices></domain>')
+
+    assert (domain.agent_channel, domain.agent_connected) == (there, connected)
+
+
 def test_reads_a_domain() -> None:
     domain = read_domain(DOMAIN)
 

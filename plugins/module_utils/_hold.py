@@ -317,6 +317,8 @@ def _thaw_one(one: Held, terms: Terms, *, check: bool) -> None:
         if record is not None and not check:
             record = _journal.load(one.domain.handle).quiesce  # the watchdog may have noted something
         _conclude(one, record, count, None if check else ended_ns)
+        if not check:
+            _journal.reconcile(one.domain.handle)
     except DiskSnapError as error:
         # a guest that nobody froze and whose agent does not answer is not frozen by us: nothing to thaw
         if record is None and not _is_frozen(one, terms):

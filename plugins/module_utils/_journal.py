@@ -253,7 +253,10 @@ def end_quiesce(record: QuiesceRecord, thawed_by: str, ended_ns: int | None = No
 
 @dataclass
 class MergeRecord:
-    """A merge of one disk under way: its ends as they were when it began."""
+    """A merge of one disk under way: its ends as they were when it began.
+
+    ``pivoting``: libvirt was told to pivot. Died here: the guest may write to the base already, whatever libvirt says.
+    """
 
     target: str = field(metadata={'check': _values.something})
     direction: str = field(metadata={'check': _values.one_of('commit', 'pull')})
@@ -262,6 +265,7 @@ class MergeRecord:
     active: bool
     chain_before: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    pivoting: bool = False
 
 
 @dataclass
@@ -397,18 +401,45 @@ def store_quiesce(domain: t.Any, record: QuiesceRecord | None) -> None:
     _put(domain, QUIESCE_NAMESPACE, QUIESCE_PREFIX, Journal(quiesce=record))
 
 
-def _get(domain: t.Any, namespace: str) -> Journal:
+def reconcile(domain: t.Any) -> None:
+    """Have the persistent definition say what the live one does, which libvirt writes first.
+
+    A libvirtd that dies between the two leaves them apart (virDomainObjSetMetadata in its domain_conf.c).
+
+    Raises:
+        DiskSnapError: if libvirt fails.
+    """
+    both = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    if affected(domain) != both:
+        return
+    for namespace, prefix in ((NAMESPACE, PREFIX), (QUIESCE_NAMESPACE, QUIESCE_PREFIX)):
+        live = _text(domain, namespace, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        if live == _text(domain, namespace, libvirt.VIR_DOMAIN_AFFECT_CONFIG):
+            continue
+        with explained('Failed to write the journal', domain=domain.name()):
+            domain.setMetadata(
+                libvirt.VIR_DOMAIN_METADATA_ELEMENT, live, prefix, namespace, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            )
+
+
+def _text(domain: t.Any, namespace: str, which: int) -> str | None:
     try:
-        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, libvirt.VIR_DOMAIN_AFFECT_CURRENT)
+        return t.cast(str, domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, which))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-            return Journal()
+            return None
         raise DiskSnapError(
             'Failed to read the journal',
             domain=domain.name(),
             why=error.get_error_message(),
             code=error.get_error_code(),
         ) from error
+
+
+def _get(domain: t.Any, namespace: str) -> Journal:
+    text = _text(domain, namespace, libvirt.VIR_DOMAIN_AFFECT_CURRENT)
+    if text is None:
+        return Journal()
     try:
         return from_xml(text)
     except ValueError as error:

@@ -54,12 +54,21 @@ def _owned(directory: str) -> str:
     return directory
 
 
-def _take(path: str, deadline: float) -> int | None:
-    """The locked file's descriptor; None if someone else still has it at the deadline."""
+def take(path: str, deadline: float, how: int = fcntl.LOCK_EX) -> int | None:
+    """The locked file's descriptor; None if someone else still has it at the deadline.
+
+    Args:
+        path: in the private directory.
+        deadline: by the monotonic clock.
+        how: ``LOCK_EX``, or ``LOCK_SH`` where others may have it too.
+
+    Raises:
+        OSError: if the file cannot be made.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             return descriptor
@@ -90,7 +99,7 @@ def locked(domains: t.Sequence[Domain], *, wait: float) -> t.Iterator[None]:
             directory = private_directory()
             for domain in sorted(domains, key=lambda one: one.uuid):  # one order for all runs: no deadlock
                 path = os.path.join(directory, f'{domain.uuid}.lock')
-                descriptor = _take(path, deadline)
+                descriptor = take(path, deadline)
                 if descriptor is None:
                     raise DiskSnapError(
                         'Failed to start',

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _journal, _merge_doubt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._apparmor import unsilence
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -45,9 +45,12 @@ class LiveWork(Work):
         self._aborting = False
         self._may_leave = False
         self._trouble_since: float | None = None
+        self._lost_since: float | None = None
 
     def _start(self) -> None:
         merge, handle = self.merge, self.domain.handle
+        if merge.doubtful:
+            self._refuse_pivoted()
         if merge.direction == COMMIT:
             base = self._name(merge.receiver)
             top = self._name(merge.top)
@@ -128,6 +131,7 @@ class LiveWork(Work):
     def _judge(self, job: _blockjob.Job | None, mirrored: bool) -> None:
         """Go on by what the job says; ``mirrored``: the domain's XML still shows an active commit."""
         if job is not None:
+            self._lost_since = None
             self.bytes = max(self.bytes, job.cur)
             if self._aborting:
                 self.stop()
@@ -135,15 +139,35 @@ class LiveWork(Work):
                 self._pivot()
             elif not job.ready:
                 self._may_leave = True
-        elif not mirrored:  # mirrored without a job: libvirt is still at the consequences
+        elif not mirrored:
             self.changed = True
             self.state = VERIFYING
+        else:  # libvirt is still at the consequences, unless it died at them
+            self._lost_since = self._lost_since or time.monotonic()
+            if time.monotonic() - self._lost_since > _merge_doubt.LOST_AFTER:
+                raise self._lost(_merge_doubt.pivoted(self.domain, self.disk(), self.merge))
+
+    def _refuse_pivoted(self) -> None:
+        """Begin no second time what has happened, though libvirt does not know."""
+        happened = _merge_doubt.pivoted(self.domain, self.disk(), self.merge)
+        if happened is not False:
+            raise self._lost(happened)
+        self.merge.doubtful = False
+        self._note_begin()
+
+    def _lost(self, happened: bool | None) -> DiskSnapError:
+        """The error for a pivot that libvirt has lost track of; the next start is put right first."""
+        if happened:
+            _merge_doubt.correct_lasting(self.domain, self.merge)
+            self.changed = True
+        return self.problem(*_merge_doubt.lost(self.merge, happened=happened))
 
     def _pivot(self) -> None:
         handle, target = self.domain.handle, self.merge.target
         if self.options.bandwidth:
             with contextlib.suppress(DiskSnapError):  # what is left is what the guest writes in this moment
                 _blockjob.set_bandwidth(handle, target, 0)
+        self._note_pivot()
         _blockjob.pivot(handle, target)
         self.changed = True
         self.state = PIVOTING

@@ -156,6 +156,7 @@ class DiskMerge:
         names: how the XML names them where that is not the key (``pool/volume``).
         leftovers: files of an earlier merge of this disk that was killed before it deleted them.
         snapshots: names of the recorded snapshots whose point in time goes with the first byte that is written.
+        doubtful: an earlier run had asked for the pivot, and nobody has noted whether it happened.
     """
 
     target: str
@@ -177,6 +178,7 @@ class DiskMerge:
     names: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
+    doubtful: bool = False
 
     @property
     def receiver(self) -> Source:
@@ -202,6 +204,7 @@ class DiskMerge:
             active=self.active,
             chain_before=list(self.chain_before),
             files=[*self.files, *self.leftovers],
+            pivoting=self.doubtful,
         )
 
     @property

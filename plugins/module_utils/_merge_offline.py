@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import typing as t
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _merge_doubt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -30,6 +31,9 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work import ENDED, VERIFYING, Work
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import domain_with_disk
+
+# exit status of qemu-img compare
+_DIFFERENT = 1
 
 
 def commands(merge: DiskMerge, bandwidth: int) -> list[list[str]]:
@@ -55,6 +59,7 @@ class OfflineWork(Work):
     def __init__(self, domain: Domain, merge: DiskMerge, options: MergeOptions) -> None:
         super().__init__(domain, merge, options)
         self._left = commands(merge, options.bandwidth)
+        self._comparing = False
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: t.IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._stopping = False
@@ -67,7 +72,10 @@ class OfflineWork(Work):
                 'It is in the package qemu-utils (Debian) or qemu-img (RHEL).',
             )
         guard = shutil.which('setpriv')
-        argv = [tool, *self._left.pop(0)]
+        first = self.merge.doubtful and self._process is None
+        comparison = _merge_doubt.comparison(self.merge) if first else None
+        self._comparing = comparison is not None
+        argv = [tool, *(comparison or self._left.pop(0))]
         if guard is not None:
             argv = [guard, '--pdeathsig', 'KILL', *argv]
         self._errors.seek(0)
@@ -91,6 +99,8 @@ class OfflineWork(Work):
             self._refresh()
             self.state = VERIFYING  # the chain is as it was; _unmerged says why
             return
+        if status == _DIFFERENT and self._comparing:
+            raise self.problem(*_merge_doubt.different(self.merge))
         if status != 0:
             raise self._explained(status)
         if self._left:
@@ -106,7 +116,8 @@ class OfflineWork(Work):
         locked = 'lock' in words
         return self.problem(
             words,
-            'Another process has the image open: was the domain started meanwhile? Run the task again.'
+            'Another process has the image open. If the domain was started meanwhile, run the task again; if it is the '
+            'QEMU of this very domain, libvirt has lost that: leave both as they are, and see "What happens when".'
             if locked
             else None,
         )

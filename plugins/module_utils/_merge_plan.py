@@ -165,6 +165,7 @@ def _plan_disk(reading: Reading) -> DiskMerge:
     if record is not None and _same(reading, record) and done(reading, record):
         return recorded(reading, record, CLEAN)  # it ended while nobody looked
     merge = _build(reading, START, *_ends(reading))
+    merge.doubtful = record is not None and record.pivoting and merge.active and _same(reading, record)
     if record is not None and done(reading, record):
         merge.leftovers = [path for path in record.files if path not in reading.keys and path not in merge.files]
     return merge

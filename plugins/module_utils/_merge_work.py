@@ -9,7 +9,8 @@ The states, and what a crash of this process in each means; the next run of the 
     WAITING    nothing done.                        Crash: nothing to do.
     WORKING    the journal names the merge; a job   Crash: the job goes on in QEMU; it is followed, or begun again
                or a qemu-img is at it.              where it died with its domain: the chain is whole all along.
-    PIVOTING   libvirt was told to pivot.           Crash: libvirt pivots by itself; verify and clean up.
+    PIVOTING   the journal says so, and libvirt     Crash: libvirt pivots by itself; verify and clean up. Where it
+               was told to pivot.                   crashed too, it may not know that: see _merge_doubt.py.
     VERIFYING  the job has gone.                    Crash: verify and clean up.
     CLEANING   the chain is as planned.             Crash: delete the files that the journal names.
     ENDED      the result stands; the journal no longer names the merge, unless the job was left to run.
@@ -96,8 +97,9 @@ class Work(abc.ABC):
             try:
                 self._start()
             except DiskSnapError:
-                with contextlib.suppress(DiskSnapError):
-                    self._unnote_begin()
+                if not self.merge.doubtful:
+                    with contextlib.suppress(DiskSnapError):
+                        self._unnote_begin()
                 raise
             self.changed = True
         else:
@@ -165,6 +167,14 @@ class Work(abc.ABC):
             if name in journal.snapshots:
                 journal.snapshots[name].state = _journal.PRESENT
         _journal.store(self.domain.handle, journal)
+
+    def _note_pivot(self) -> None:
+        """From here on the guest may write to the base before libvirt says so."""
+        journal = _journal.load(self.domain.handle)
+        record = journal.merges.get(self.merge.target)
+        if record is not None and not record.pivoting:
+            record.pivoting = True
+            _journal.store(self.domain.handle, journal)
 
     def forget(self) -> None:
         """The journal no longer names the merge: it did not happen, and the chain is as it was."""

@@ -12,6 +12,7 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _rescue
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, state_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -95,6 +96,16 @@ def not_running(domain: str) -> DiskSnapError:
     )
 
 
+def still_rescued(domain: str) -> DiskSnapError:
+    """The error for a guest whose freeze an earlier run's watchdog would end at any moment."""
+    return DiskSnapError(
+        'Failed to freeze the file systems of the guest',
+        domain=domain,
+        why='the watchdog of an earlier run still tries to thaw it',
+        hint='Its agent does not answer that one, or too late: see to the guest, and run the task again.',
+    )
+
+
 def too_few(domain: str, mountpoints: t.Sequence[str], count: int) -> DiskSnapError:
     """The error for mount points that the guest does not have: its agent passes over them without a word."""
     return DiskSnapError(
@@ -131,10 +142,14 @@ class Quiesce:
     def flush(self, guests: t.Sequence[Guest]) -> None:
         """Find out whether each agent answers and whether its guest is frozen already; have it sync.
 
-        Everything slow happens here, before the first freeze. Sets ``error``, ``foreign`` and ``presynced``; a guest
-        that has an error is passed over.
+        Everything slow happens here, before the first freeze; watchdogs of earlier runs are waited for. Sets
+        ``error``, ``foreign`` and ``presynced``; a guest that has an error is passed over.
         """
         self._bounded = list(guests)
+        rescued = _rescue.await_end([guest.uuid for guest in guests if guest.error is None])
+        for guest in guests:
+            if guest.uuid in rescued:
+                guest.error = still_rescued(guest.name)
         side_by_side(self._flush_one, guests)
 
     def _flush_one(self, guest: Guest) -> None:

@@ -182,6 +182,8 @@ def settle(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
     Raises:
         DiskSnapError: if something cannot be undone.
     """
+    for domain, _journal_of in domains:
+        _journal.reconcile(domain.handle)
     warnings = _note_decided(domains)
     for domain, journal in domains:
         _refuse_undecided(domain, journal)

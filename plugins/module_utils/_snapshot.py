@@ -20,7 +20,7 @@ import typing as t
 import uuid
 from dataclasses import dataclass, field
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _rescue
 from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import COMMIT, FREEZE, THAW, Barrier
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -237,6 +237,8 @@ class Transaction:
         if self._quiesce is not None:
             self._quiesce.flush(guests)
             self._insist(guests)
+        else:  # a pause is ended by such a watchdog as well
+            _rescue.await_end([member.domain.uuid for member in self._members if member.subject.live])
         for rank in self._ranks:
             self._pass(FREEZE)
             if rank == 0:

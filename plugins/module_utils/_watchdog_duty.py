@@ -20,7 +20,7 @@ import time
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _rescue
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import open_connection
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
@@ -65,6 +65,8 @@ class _Duty:
         self._chases: list[threading.Thread] = []
         self._paused: list[str] = []
         self._pause_deadline: float | None = None
+        # guests that are being thawed -> what says that they are
+        self._rescues: dict[str, t.Callable[[], None]] = {}
 
     def serve(self) -> None:
         """Answer the module until it is over, and go on until no guest is stuck."""
@@ -115,6 +117,7 @@ class _Duty:
         self._resume_all()
         if self._uuids:
             self._deadline = time.monotonic()
+            self._begin_rescues()
         else:
             self._over = True
 
@@ -131,9 +134,7 @@ class _Duty:
         elif do == 'disarm':
             self._uuids, self._deadline = [], None
             for uuid in message['stuck']:
-                # a thread of its own: the next guests must not wait for an answer or for their deadline
-                self._chases.append(threading.Thread(target=self._chase, args=(uuid,), daemon=True))
-                self._chases[-1].start()
+                self._start_chase(self._chase, uuid)
             self._reply()
         elif do == 'pause':
             self._watch_pause(message)
@@ -168,6 +169,19 @@ class _Duty:
         self._deadline = time.monotonic() + message['max_frozen']
         self._reply(pid=os.getpid())
 
+    def _start_chase(self, chase: t.Callable[[str], None], uuid: str) -> None:
+        """Go after one guest in a thread of its own: the next ones must not wait for an answer or their deadline."""
+        end_rescue = _rescue.begin(uuid)
+
+        def run() -> None:
+            try:
+                chase(uuid)
+            finally:
+                end_rescue()
+
+        self._chases.append(threading.Thread(target=run, daemon=True))
+        self._chases[-1].start()
+
     # -- resuming -----------------------------------------------------------------------------------------
 
     def _watch_pause(self, message: dict[str, t.Any]) -> None:
@@ -178,10 +192,9 @@ class _Duty:
         self._reply(pid=os.getpid())
 
     def _resume_all(self) -> None:
-        """Set vCPUs going that the module stopped, each in a thread of its own: thawing must not wait for it."""
+        """Set vCPUs going that the module stopped."""
         for uuid in self._paused:
-            self._chases.append(threading.Thread(target=self._chase_pause, args=(uuid,), daemon=True))
-            self._chases[-1].start()
+            self._start_chase(self._chase_pause, uuid)
         self._paused, self._pause_deadline = [], None
 
     def _chase_pause(self, uuid: str) -> None:
@@ -208,8 +221,18 @@ class _Duty:
 
     # -- thawing ------------------------------------------------------------------------------------------
 
+    def _begin_rescues(self) -> None:
+        for uuid in self._uuids:
+            if uuid not in self._rescues:
+                self._rescues[uuid] = _rescue.begin(uuid)
+
+    def _end_rescue(self, uuid: str) -> None:
+        self._rescues.pop(uuid, lambda: None)()
+
     def _thaw_all(self, due: float) -> None:
         """Thaw side by side, and go on with those that will not until they do or are gone, or ``due`` does not hold."""
+        if self._channel is None:  # else no run comes later before this one has ended
+            self._begin_rescues()
         give_up = time.monotonic() + GIVE_UP_AFTER
         while time.monotonic() < give_up:
             self._reconnect()
@@ -239,6 +262,7 @@ class _Duty:
     def _make_safe(self, uuid: str) -> None:
         if self._thaw_one(uuid):
             self._safe.add(uuid)
+            self._end_rescue(uuid)
 
     def _listen_now(self) -> None:
         """Hear the module, if it is still there: it may have thawed everything itself meanwhile."""

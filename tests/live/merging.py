@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import libvirt
+from lxml import etree
 
 from ansible_collections.disksnap.libvirt.tests.live.harness import chain, copy_out, disk_element, until
 from disksnap_lab import Guest, check_copy
@@ -76,14 +77,43 @@ def speed_up(guest: Guest, target: str) -> None:
 
 def kill_qemu(guest: Guest) -> None:
     """SIGKILL, as from a kernel that is out of memory; wait until libvirtd has noticed."""
+    [pid] = qemu_of(guest)
+    os.kill(pid, signal.SIGKILL)
+    until(f'the end of {guest.name}', lambda: not guest.domain.isActive(), 60)
+
+
+def qemu_of(guest: Guest) -> list[int]:
+    """The pid of its QEMU, whatever libvirtd knows; empty where there is none."""
     named = f'guest={guest.name},'
-    [pid] = [
+    return [
         pid
         for pid, name in guest.lab.daemon.processes().items()
         if name.startswith('qemu-system') and named in Path(f'/proc/{pid}/cmdline').read_text(encoding='utf-8')
     ]
-    os.kill(pid, signal.SIGKILL)
-    until(f'the end of {guest.name}', lambda: not guest.domain.isActive(), 60)
+
+
+def end_qemu(guest: Guest) -> None:
+    """Have its QEMU end by itself, as one must that libvirtd does not know."""
+    [pid] = qemu_of(guest)
+    os.kill(pid, signal.SIGTERM)
+    until(f'the end of the QEMU of {guest.name}', lambda: not qemu_of(guest), 60)
+
+
+def name_base(guest: Guest, targets: Iterable[str]) -> None:
+    """Have the definition name the images that these disks were made with."""
+    xml = guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+    domain: Any = etree.fromstring(xml)
+    for disk in domain.iterfind('devices/disk'):
+        target = disk.find('target').get('dev')
+        if target in targets:
+            made, source = guest.disks[target], disk.find('source')
+            disk.set('type', 'file')
+            disk.find('driver').set('type', made.format)
+            source.attrib.clear()
+            source.set('file', made.image)
+            for below in disk.findall('backingStore'):
+                disk.remove(below)
+    guest.lab.connection.defineXML(etree.tostring(domain, encoding='unicode'))
 
 
 def prove(guest: Guest, target: str, acked: int, to: Path) -> None:

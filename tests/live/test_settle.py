@@ -11,12 +11,15 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 from lxml import etree
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
-from ansible_collections.disksnap.libvirt.tests.live.harness import Guests, Runner, chain, journal, untouched
+from ansible_collections.disksnap.libvirt.tests.live.harness import JOURNALS, Guests, Runner, chain, journal, untouched
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
+
+ELEMENT = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 
 
 @pytest.fixture(scope='module')
@@ -109,3 +112,20 @@ def test_a_copy_of_the_domain_does_not_take_the_overlay_from_it(web: Guest, lab:
         spare.unlink()
     next_run(web, run_module)
     assert journal(web) is None
+
+
+@pytest.mark.parametrize('namespace', JOURNALS, ids=['snapshots', 'quiesce'])
+def test_a_journal_that_is_in_one_definition_only(namespace: str, web: Guest, run_module: Runner) -> None:
+    """libvirtd died between the two: the live one is right, as it is written first."""
+    text = '<journal version="1"/>'
+    web.domain.setMetadata(ELEMENT, text, 'disksnap', namespace, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+    if namespace == JOURNALS[0]:
+        next_run(web, run_module)
+    else:
+        run_module('storage_quiesce', {'name': web.name, 'state': 'thawed'})
+
+    with pytest.raises(libvirt.libvirtError, match='metadata'):
+        web.domain.metadata(ELEMENT, namespace, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    with pytest.raises(libvirt.libvirtError, match='metadata'):
+        web.domain.metadata(ELEMENT, namespace, libvirt.VIR_DOMAIN_AFFECT_LIVE)

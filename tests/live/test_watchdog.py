@@ -328,6 +328,26 @@ def test_libvirtd_killed_in_the_middle_of_a_snapshot(web: Guest, lab: Lab, run_m
     assert leftovers(lab) == []
 
 
+def test_the_next_run_waits_for_the_watchdog_of_the_last(slow: Guest, lab: Lab, run_module: Runner) -> None:
+    """That one has to thaw a guest which may be frozen, and cannot tell this freeze from the next."""
+    task = {'name': 'slow', 'state': 'quiesced', 'max_frozen': 60, 'agent_timeout': 60, 'presync': False}
+    module = run_module.start('storage_quiesce', task)
+    until('freeze to begin', lambda: 'state="freezing"' in (journal(slow) or ''), 60)
+    lab.kill_libvirtd(hold=True)
+    assert module.wait()['failed']
+    assert watchdogs()
+
+    lab.release_libvirtd()
+    lab.wait_libvirtd()
+    run_module('storage_quiesce', task)
+
+    until('the first watchdog to end', lambda: len(watchdogs()) == 1, 60)
+    assert frozen(slow)
+    [domain] = run_module('storage_quiesce', {'name': 'slow', 'state': 'thawed'})['domains']
+    assert domain['thawed_by'] == 'module'
+    for_good(slow)
+
+
 def test_libvirtd_killed_while_the_guest_is_held_does_not_disturb_a_thaw_in_time(
     web: Guest, lab: Lab, run_module: Runner
 ) -> None:

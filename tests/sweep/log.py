@@ -48,15 +48,20 @@ class Log:
 def table(outcomes: Sequence[Outcome]) -> list[str]:
     """Lines: operation, points, faults, how many survived, and the longest that a guest stood still.
 
+    Of those that survived, ``by hand`` needed somebody to put right what libvirt itself had lost.
+
     A run may make fewer calls than another; a point that no call was broken at is not one.
     """
-    lines = [f'{"operation":<22} {"calls":>6} {"faults":>6} {"points":>7} {"survived":>9} {"still, ms":>10}']
+    lines = [
+        f'{"operation":<22} {"calls":>6} {"faults":>6} {"points":>7} {"survived":>9} {"by hand":>8} {"still, ms":>10}'
+    ]
     broken = [outcome for outcome in outcomes if outcome.call or outcome.problems]
     for name in dict.fromkeys(outcome.operation for outcome in broken):
         found = [outcome for outcome in broken if outcome.operation == name]
         calls = max(outcome.number for outcome in found)
         faults = len({outcome.fault for outcome in found})
         survived = sum(not outcome.problems for outcome in found)
+        by_hand = sum(bool(outcome.by_hand) for outcome in found if not outcome.problems)
         still = max(outcome.still_ms for outcome in found)
-        lines.append(f'{name:<22} {calls:>6} {faults:>6} {len(found):>7} {survived:>9} {still:>10.0f}')
+        lines.append(f'{name:<22} {calls:>6} {faults:>6} {len(found):>7} {survived:>9} {by_hand:>8} {still:>10.0f}')
     return lines

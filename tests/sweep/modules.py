@@ -90,6 +90,7 @@ class Modules:
         self._lines.flush()
         done: dict[str, Any] = json.loads(self._lines.readline())
         assert 'Traceback' not in done['out'] + done['err'], done
+        assert fault or done['out'], f'{name} ended with {done["status"]} and no word'
         return str(done['out'])
 
     def calls(self) -> list[str]:

@@ -54,11 +54,12 @@ class _Share:
         left = [one for one in wanted if one not in known]
         for done, (number, fault) in enumerate(left, 1):
             outcome = point.run(number, fault)
-            if done % READ_EVERY == 0 or done == len(left):
+            if done % READ_EVERY == 0 or done == len(left) or outcome.by_hand:
                 outcome.problems += whole(self._guests, self._scratch)
             log.add(outcome)
             if outcome.problems:
                 say(_words(outcome))
+            if outcome.problems or outcome.by_hand:
                 self._end()
                 point = self._begin()
         self._end()

@@ -12,12 +12,13 @@ import threading
 import time
 import typing as t
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import libvirt
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _watchdog_duty
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _rescue, _watchdog_duty
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, Terms, side_by_side
@@ -38,7 +39,7 @@ class FakeDomain:
         self.paused: int | None = None
         self.late = 0
 
-    def state(self, flags: int) -> list[int]:
+    def state(self, flags: int = 0) -> list[int]:
         if self.late:
             self.late -= 1
             if not self.late:
@@ -104,6 +105,12 @@ class FakeWatchdog:
     def disarm(self, *, stuck: t.Sequence[str] = ()) -> dict[str, t.Any]:
         self.stuck = list(stuck)
         return {}
+
+
+@pytest.fixture(autouse=True)
+def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The private directory, in a place of the test's own."""
+    monkeypatch.setattr(_rescue, 'private_directory', lambda: str(tmp_path))
 
 
 @pytest.fixture(autouse=True)
@@ -326,6 +333,43 @@ def test_goes_on_with_a_stuck_guest_when_the_module_has_ended(talk: Talk, domain
     domains['a'].answers = True
 
     until(lambda: not domains['a'].frozen)
+
+
+@pytest.mark.parametrize('how', ['stuck', 'dies', 'paused'])
+def test_who_comes_next_waits_until_the_guest_runs(how: str, talk: Talk, domains: dict[str, FakeDomain]) -> None:
+    """Else it would end the next one's freeze or pause, which it cannot tell from that of before."""
+    talk.arm('a', 'b')
+    domains['a'].frozen, domains['a'].answers = True, False
+    if how == 'stuck':
+        talk.say(do='disarm', stuck=['a'])
+    elif how == 'dies':
+        talk.socket.close()
+        until(lambda: _rescue.await_end(['b'], patience=0) == set())
+    else:
+        talk.say(do='disarm', stuck=[])
+        talk.say(do='pause', uuids=['a'], limit=60)
+        domains['a'].paused = libvirt.VIR_DOMAIN_PAUSED_USER
+        talk.say(do='resumed', stuck=['a'])
+    until(lambda: _rescue.await_end(['a', 'b'], patience=0) == {'a'})
+
+    domains['a'].answers = True
+
+    assert _rescue.await_end(['a'], patience=5) == set()
+    assert not domains['a'].frozen or how == 'paused'
+    assert domains['a'].paused is None
+
+
+def test_a_guest_that_a_watchdog_is_about_to_thaw_is_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rescue.await_end, '__kwdefaults__', {'patience': 0.1})
+    rescued, free = guest(FakeDomain('a')), guest(FakeDomain('b'))
+    end = _rescue.begin(rescued.uuid)
+    quiesce = Quiesce(t.cast(t.Any, FakeWatchdog()), Terms())
+
+    quiesce.flush([rescued, free])
+
+    assert 'the watchdog of an earlier run still tries to thaw it' in str(rescued.error)
+    assert free.error is None
+    end()
 
 
 def test_leaves_a_guest_that_is_not_stuck_alone(talk: Talk, domains: dict[str, FakeDomain]) -> None:

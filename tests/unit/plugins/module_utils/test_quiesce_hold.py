@@ -51,6 +51,9 @@ class FakeGuest:
     def isActive(self) -> bool:
         return True
 
+    def isPersistent(self) -> bool:
+        return False
+
     def agentSetResponseTimeout(self, seconds: int) -> None:
         pass
 

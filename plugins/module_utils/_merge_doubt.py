@@ -16,6 +16,7 @@ import json
 import os
 import typing as t
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt_qemu
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -61,21 +62,30 @@ def pivoted(domain: Domain, disk: Disk, merge: DiskMerge) -> bool | None:
     return False if canonical(file) == canonical(merge.top.path or '') else None
 
 
-def correct_lasting(domain: Domain, merge: DiskMerge) -> None:
-    """Have the next start find the base, where it would find the overlay.
+def correct_lasting(domain: Domain, merge: DiskMerge) -> bool:
+    """Have the next start of a live domain find the base of an active commit, where it would find what was above it.
+
+    libvirt saves the live definition first, and a libvirtd that dies then leaves the other one as it was.
+
+    Returns:
+        Whether that was so.
 
     Raises:
         DiskSnapError: if libvirt refuses.
     """
-    if not domain.handle.isPersistent():
-        return
+    if merge.base is None or not merge.active or not domain.handle.isPersistent():
+        return False
     with explained('Failed to define the domain with its merged disk', domain=domain.name, disk=merge.target):
         before = xml_of(domain.handle, inactive=True, secure=True)
         disk = read_domain(before).disk(merge.target)
-        if disk is None or disk.source is None or disk.source.key not in {*merge.layers, *merge.names}:
-            return
-        after = with_active_layer(disk, merge.receiver)
+        if disk is None or disk.source is None:
+            return False
+        named = _chain.local_path(disk.source, domain.host.pools) or disk.source.key
+        if named not in merge.layers:
+            return False
+        after = with_active_layer(disk, merge.base)
         domain.host.connection.defineXML(domain_with_disk(before, merge.target, after))
+        return True
 
 
 def lost(merge: DiskMerge, *, happened: bool | None) -> tuple[str, str]:

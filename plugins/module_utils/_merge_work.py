@@ -23,7 +23,7 @@ import contextlib
 import math
 import time
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge_doubt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -238,6 +238,15 @@ class Work(abc.ABC):
     def _verify_lasting(self) -> None:
         """The next start must find the layer that the guest uses now, where it would have found the one of before."""
         before, handle = self.merge.source_before, self.domain.handle
+        if (
+            self.merge.direction == COMMIT
+            and self.domain.live
+            and _merge_doubt.correct_lasting(self.domain, self.merge)
+        ):
+            self.warnings.append(
+                f'Domain {self.domain.name}, disk {self.merge.target}: its persistent definition still named '
+                f'{self.merge.top.key}; it names {self.merge.receiver.key} now.'
+            )
         if before is None or before != self.merge.chain_before[0] or not self.domain.live or not handle.isPersistent():
             return
         lasting = read_domain(xml_of(handle, inactive=True)).disk(self.merge.target)

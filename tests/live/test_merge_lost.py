@@ -10,13 +10,12 @@ writes to the base then, and the overlay, which libvirt takes for its disk, is o
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 from lxml import etree
 
@@ -29,7 +28,8 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     ready,
     until,
 )
-from ansible_collections.disksnap.libvirt.tests.live.merging import end_qemu, mirrored, name_base, prove
+from ansible_collections.disksnap.libvirt.tests.live.merging import end_qemu, mirrored, name_base, prove, wait_idle
+from ansible_collections.disksnap.libvirt.tests.live.monitor import Monitor
 from disksnap_lab import Guest, GuestSpec, Lab
 
 TASK = {'name': 'lost', 'snapshot_name': 's1'}
@@ -43,33 +43,6 @@ def lost(guest: Guests, run_module: Runner) -> Guest:
     run_module('snapshot_merge', {**TASK, 'wait': False})
     until('the commit to be ready', lambda: mirrored(found, 'vda') == 'yes', 60)
     return found
-
-
-class Monitor:
-    """QEMU's own monitor, which is free as long as libvirtd is dead."""
-
-    def __init__(self, lab: Lab, name: str) -> None:
-        [path] = (lab.paths.lib / 'qemu').glob(f'domain-*-{name}/monitor.sock')
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(30)
-        self._socket.connect(str(path))
-        self._lines = self._socket.makefile('rw', encoding='utf-8')
-        self._lines.readline()
-        self('qmp_capabilities')
-
-    def __call__(self, command: str, **arguments: Any) -> Any:
-        self._lines.write(json.dumps({'execute': command, 'arguments': arguments}) + '\n')
-        self._lines.flush()
-        while True:
-            answer = json.loads(self._lines.readline())
-            assert 'error' not in answer, answer
-            if 'return' in answer:
-                return answer['return']
-
-    def close(self) -> None:
-        """Leave it to libvirtd."""
-        self._lines.close()
-        self._socket.close()
 
 
 def pivot_unseen(lab: Lab, name: str) -> None:
@@ -182,3 +155,27 @@ def test_a_pivot_that_never_came_to_be(how: str, lost: Guest, run_module: Runner
     assert (disk['state'], disk['removed'], disk['chain_after']) == ('merged', [overlay], [base])
     assert journal(lost) is None
     prove(lost, 'vda', acked, tmp_path)
+
+
+def test_a_definition_that_was_not_saved_in_time(lost: Guest, run_module: Runner) -> None:
+    """libvirtd died between the live definition, which names the base, and the persistent one."""
+    before = lost.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+    overlay, base = chain(lost, 'vda')
+    note_pivot(lost)
+    lost.domain.blockJobAbort('vda', libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+    wait_idle(lost, 'vda')
+    journal_now = lost.domain.metadata(2, JOURNALS[0], 0)
+    lost.lab.connection.defineXML(before)
+    lost.domain.setMetadata(2, journal_now, 'disksnap', JOURNALS[0], libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    assert chain(lost, 'vda') == [base]
+    assert chain(lost, 'vda', inactive=True)[0] == overlay
+
+    result = run_module('snapshot_merge', TASK)
+
+    [disk] = result['domains'][0]['disks']
+    assert (disk['state'], disk['removed'], disk['chain_after']) == ('merged', [overlay], [base])
+    assert chain(lost, 'vda', inactive=True) == [base]
+    assert any('persistent definition' in warning for warning in result['warnings'])
+    lost.destroy()
+    lost.start()
+    ready(lost)

@@ -17,6 +17,7 @@ from lxml import etree
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
 from ansible_collections.disksnap.libvirt.tests.live.harness import JOURNALS, Guests, Runner, chain, journal, untouched
+from ansible_collections.disksnap.libvirt.tests.live.monitor import Monitor
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
 
 ELEMENT = libvirt.VIR_DOMAIN_METADATA_ELEMENT
@@ -129,3 +130,23 @@ def test_a_journal_that_is_in_one_definition_only(namespace: str, web: Guest, ru
         web.domain.metadata(ELEMENT, namespace, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     with pytest.raises(libvirt.libvirtError, match='metadata'):
         web.domain.metadata(ELEMENT, namespace, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def test_node_names_that_a_dead_libvirtd_had_given_away(web: Guest, lab: Lab, run_module: Runner) -> None:
+    """It died in the middle of a snapshot: QEMU has the layers, and nobody has noted their numbers."""
+    lab.kill_libvirtd(hold=True)
+    status: Any = etree.parse(lab.paths.run / 'libvirt' / 'qemu' / f'{web.name}.xml')
+    last = int(status.find('nodename').get('index'))
+    monitor = Monitor(lab, web.name)
+    taken = [f'libvirt-{last + more}-storage' for more in (1, 2, 3, 4)]
+    for name in taken:
+        monitor('blockdev-add', **{'driver': 'null-co', 'node-name': name})
+    monitor.close()
+    lab.release_libvirtd()
+    lab.wait_libvirtd()
+
+    result = run_module('disk_snapshot', {'name': web.name, 'snapshot_name': 'named', 'quiesce': 'required'})
+
+    assert result['domains'][0]['consistency'] == 'filesystem'
+    run_module('disk_snapshot', {'name': web.name, 'snapshot_name': 'named', 'state': 'absent'})
+    web.wait_acked(5)

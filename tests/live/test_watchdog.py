@@ -28,6 +28,7 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     until,
     watchdogs,
 )
+from ansible_collections.disksnap.libvirt.tests.sweep.modules import Modules
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
 
 TASK = {'name': 'web', 'state': 'quiesced'}
@@ -328,24 +329,19 @@ def test_libvirtd_killed_in_the_middle_of_a_snapshot(web: Guest, lab: Lab, run_m
     assert leftovers(lab) == []
 
 
-def test_the_next_run_waits_for_the_watchdog_of_the_last(slow: Guest, lab: Lab, run_module: Runner) -> None:
+def test_the_next_run_waits_for_the_watchdog_of_the_last(web: Guest, lab: Lab, tmp_path: Path) -> None:
     """That one has to thaw a guest which may be frozen, and cannot tell this freeze from the next."""
-    task = {'name': 'slow', 'state': 'quiesced', 'max_frozen': 60, 'agent_timeout': 60, 'presync': False}
-    module = run_module.start('storage_quiesce', task)
-    until('freeze to begin', lambda: 'state="freezing"' in (journal(slow) or ''), 60)
-    lab.kill_libvirtd(hold=True)
-    assert module.wait()['failed']
-    assert watchdogs()
+    task = {'name': 'web', 'snapshot_name': 's1', 'quiesce': 'required'}
+    with Modules(lab, tmp_path) as modules:
+        for _again in range(3):
+            assert 'failed' in modules.harmed('disk_snapshot', task, 'virDomainFSFreeze:1', 'libvirtd')
+            lab.wait_libvirtd()
 
-    lab.release_libvirtd()
-    lab.wait_libvirtd()
-    run_module('storage_quiesce', task)
+            [domain] = modules('disk_snapshot', task)['domains']
 
-    until('the first watchdog to end', lambda: len(watchdogs()) == 1, 60)
-    assert frozen(slow)
-    [domain] = run_module('storage_quiesce', {'name': 'slow', 'state': 'thawed'})['domains']
-    assert domain['thawed_by'] == 'module'
-    for_good(slow)
+            assert (domain['consistency'], domain['freeze']['thawed_by']) == ('filesystem', 'module')
+            modules('disk_snapshot', {**task, 'state': 'absent'})
+    for_good(web)
 
 
 def test_libvirtd_killed_while_the_guest_is_held_does_not_disturb_a_thaw_in_time(

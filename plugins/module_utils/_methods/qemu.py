@@ -31,6 +31,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.snapshot imp
 # network protocols whose image a qcow2 header can name without a secret
 _HEADER_PROTOCOLS = ('nbd',)
 _WHAT_PLAN = 'Failed to plan the overlay'
+# more than the disks of a few snapshots that were broken off; each takes some 10 ms
+_ATTEMPTS = 30
 # why a saved domain is refused
 _SAVED = 'would come back writing to the image below the overlay'
 
@@ -129,7 +131,7 @@ class QemuMethod(DiskMethod):
             | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
         )
         with explained('Failed to move the disks onto their overlays', domain=subject.domain.name):
-            subject.domain.handle.snapshotCreateXML(plans[0].notes['snapshot_xml'], flags)
+            _create(subject.domain, plans[0].notes['snapshot_xml'], flags)
 
     def finish(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:
         now = subject.domain.read()
@@ -168,6 +170,21 @@ class QemuMethod(DiskMethod):
     def revert(self, domain: Domain, records: t.Sequence[DiskRecord], *, deadline: float) -> None:
         for record in records:
             _overlay.renew(domain, record)
+
+
+def _create(domain: Domain, xml: str, flags: int) -> None:
+    """Create a snapshot, again while its names for the new layers are taken.
+
+    A libvirtd that died in the middle of one has forgotten which numbers it had given to QEMU's nodes. It takes the
+    next one at each attempt (qemuDomainStorageIDNew in its qemu_domain.c).
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            domain.handle.snapshotCreateXML(xml, flags)
+            return
+        except libvirt.libvirtError as error:
+            if not left or 'Duplicate nodes with node-name' not in (error.get_error_message() or ''):
+                raise
 
 
 def _volume_is_file(source: Source, domain: Domain) -> bool:

@@ -43,7 +43,7 @@ test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench
 
-sweep: setup ## break each operation at each of its libvirt calls, on real guests; takes hours, ARGS='--every 20' minutes
+sweep: setup ## break each operation at each of its libvirt calls, on real guests; takes half an hour or more, ARGS='--every 20' minutes
 	@.venv/bin/python tests/sweep $(ARGS)
 
 clean: ## remove what the targets made in this folder

@@ -23,12 +23,23 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain impor
     find_disk,
     read_domain,
 )
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
 # longer than any chain that QEMU opens (libvirt stops at 200: VIR_STORAGE_SOURCE MAX depth)
 MAX_DEPTH = 200
 
 
-def local_path(source: Source, pools: Pools) -> str | None:
+class Images(t.Protocol):
+    """Where a chain is followed: ``Pools`` asks libvirt for each image, ``Storage`` has read them all."""
+
+    def volume(self, path: str) -> VolumeInfo | None:
+        """What the storage says of the image at a path."""
+
+    def volume_path(self, pool_name: str, volume_name: str) -> str:
+        """The path of a ``<source pool= volume=>``."""
+
+
+def local_path(source: Source, pools: Images) -> str | None:
     """The file or device that holds a layer; None for a network source.
 
     Raises:
@@ -39,7 +50,7 @@ def local_path(source: Source, pools: Pools) -> str | None:
     return source.path
 
 
-def whole(disk: Disk, pools: Pools, domain: str) -> Disk:
+def whole(disk: Disk, pools: Images, domain: str) -> Disk:
     """The disk with its chain down to the last layer, which a shut-off domain's XML does not tell.
 
     Raises:
@@ -50,7 +61,17 @@ def whole(disk: Disk, pools: Pools, domain: str) -> Disk:
     return replace(disk, chain=tuple(layers), complete=True)
 
 
-def _follow(disk: Disk, pools: Pools, domain: str, layers: list[Source]) -> None:
+def seen(disk: Disk, pools: Images, domain: str) -> tuple[Disk, DiskSnapError | None]:
+    """The disk with its chain as far down as it can be followed, and why not further; None where that is the end."""
+    layers: list[Source] = []
+    try:
+        _follow(disk, pools, domain, layers)
+    except DiskSnapError as error:
+        return replace(disk, chain=tuple(layers)), error
+    return replace(disk, chain=tuple(layers), complete=True), None
+
+
+def _follow(disk: Disk, pools: Images, domain: str, layers: list[Source]) -> None:
     """Append the layers of a disk; where one of them cannot be read, those above it are there all the same."""
     layers += disk.chain
     if disk.complete or disk.source is None:
@@ -88,18 +109,13 @@ def find(disks: t.Sequence[Disk], wanted: str, domain: Domain) -> Disk:
     except DiskSnapError:
         if not wanted.startswith('/') or all(disk.complete for disk in disks):
             raise
-    target = find_disk([_seen(disk, domain) for disk in disks], wanted, domain.name).target
+    # one that cannot be followed is not the one that is looked for, or cannot be found
+    followed = [seen(disk, domain.host.pools, domain.name)[0] for disk in disks]
+    target = find_disk(followed, wanted, domain.name).target
     return next(disk for disk in disks if disk.target == target)
 
 
-def _seen(disk: Disk, domain: Domain) -> Disk:
-    layers: list[Source] = []
-    with contextlib.suppress(DiskSnapError):  # it is not the one that is looked for, or cannot be found
-        _follow(disk, domain.host.pools, domain.name, layers)
-    return replace(disk, chain=tuple(layers))
-
-
-def _backing_of(path: str, pools: Pools, disk: Disk, domain: str) -> Source | None:
+def _backing_of(path: str, pools: Images, disk: Disk, domain: str) -> Source | None:
     volume = pools.volume(path)
     if volume is None:
         raise DiskSnapError(

@@ -70,6 +70,14 @@ class BackupSource:
     volume: str | None = None
 
 
+@dataclass
+class Stamp:
+    """The bytes that a file is long, and when it was written to last, in nanoseconds since 1970."""
+
+    size: int
+    mtime_ns: int
+
+
 def _disk_fault(text: str) -> str | None:
     """Why a text is not the XML of a disk, as a clause; None if it is."""
     try:
@@ -89,6 +97,8 @@ class DiskRecord:
 
     Of a volume that the tasks of a play have an array take: ``identity`` is what they returned, as JSON; ``reverted``
     says that the array has taken the volume back, during a revert; ``gone`` that it has no snapshot any more.
+
+    ``base_stamp`` is of the image below an overlay, which nobody may write to from then on; None if it tells nothing.
     """
 
     target: str = field(metadata={'check': _values.something})
@@ -104,6 +114,7 @@ class DiskRecord:
     identity: str | None = field(default=None, metadata={'check': _values.json_object})
     reverted: bool = False
     gone: bool = False
+    base_stamp: Stamp | None = None
 
 
 @dataclass
@@ -287,7 +298,7 @@ class Journal:
 _FORM = Form(
     {
         SnapshotRecord: {'freeze': FreezeRecord, 'disks': DiskRecord, 'owner': Owner, 'revert': RevertRecord},
-        DiskRecord: {'backup_source': BackupSource, 'volumes': Volume},
+        DiskRecord: {'backup_source': BackupSource, 'volumes': Volume, 'base_stamp': Stamp},
     },
     ('xml', 'original', 'modified_disk', 'method_xml', 'description', 'reason', 'identity'),
 )

@@ -81,6 +81,25 @@ def take(path: str, deadline: float, how: int = fcntl.LOCK_EX) -> int | None:
         time.sleep(_RETRY_EVERY)
 
 
+def busy(uuid: str) -> bool:
+    """Whether a run of this machine is at work on a domain at this moment."""
+    try:
+        descriptor = os.open(os.path.join(private_directory(), _name(uuid)), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _name(uuid: str) -> str:
+    return f'{uuid}.lock'
+
+
 @contextlib.contextmanager
 def locked(domains: t.Sequence[Domain], *, wait: float) -> t.Iterator[None]:
     """Hold the locks of these domains.
@@ -98,7 +117,7 @@ def locked(domains: t.Sequence[Domain], *, wait: float) -> t.Iterator[None]:
         try:
             directory = private_directory()
             for domain in sorted(domains, key=lambda one: one.uuid):  # one order for all runs: no deadlock
-                path = os.path.join(directory, f'{domain.uuid}.lock')
+                path = os.path.join(directory, _name(domain.uuid))
                 descriptor = take(path, deadline)
                 if descriptor is None:
                     raise DiskSnapError(

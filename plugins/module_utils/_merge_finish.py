@@ -10,7 +10,7 @@ import os
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _stamp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
@@ -105,6 +105,11 @@ def _settle_journal(work: Work, pools: Pools) -> None:
     journal = _journal.load(work.domain.handle)
     pool = pools.pool_name_of(effect.heir.path) if effect.heir.path else None
     update_snapshots(journal, effect, _as_volume(effect.heir, pool, pools), pool)
+    for snapshot in journal.snapshots.values():
+        for record in snapshot.disks:
+            # an overlay on what was merged into; the others stand on what they did
+            if record.target == work.merge.target and record.backup_source.path == effect.heir.path:
+                _stamp.take(record, work.domain.host)
     journal.merges.pop(work.merge.target, None)
     _journal.store(work.domain.handle, journal)
 

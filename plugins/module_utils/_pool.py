@@ -370,20 +370,49 @@ class Pools:
 
     def all_volumes(self) -> t.Iterator[VolumeInfo]:
         """Every volume of every active pool of files, each pool read anew."""
+        for info, volumes in self.listings():
+            if info.type in DIRECTORY_TYPES:
+                yield from volumes
+
+    def listings(self) -> t.Iterator[tuple[PoolInfo, list[VolumeInfo]]]:
+        """Every active pool with its volumes; those of files are read anew.
+
+        Raises:
+            DiskSnapError: if libvirt does not list the pools.
+        """
         with explained('Failed to list the storage pools'):
             pools = self._connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
         for pool in pools:
             info = _info(pool)
-            if info is None or info.type not in DIRECTORY_TYPES:
+            if info is None:
                 continue
-            try:
-                self._read_anew(pool, info)
-                volumes = pool.listAllVolumes(0)
-            except libvirt.libvirtError:
-                continue  # a pool that another run closed, or one whose directory is gone, holds nothing of ours
-            for volume in volumes:
-                with contextlib.suppress(libvirt.libvirtError):
-                    yield read_volume(volume.XMLDesc(0))
+            with contextlib.suppress(libvirt.libvirtError):
+                # a pool that another run closed, or one whose directory is gone, holds nothing of ours
+                if info.type in DIRECTORY_TYPES:
+                    self._read_anew(pool, info)
+                yield info, _volumes_of(pool)
+
+    def listing(self, directory: str) -> list[VolumeInfo]:
+        """The volumes in a directory, through its pool or a transient one.
+
+        Raises:
+            DiskSnapError: if no pool can be opened there.
+        """
+
+        def read(pool: t.Any, info: PoolInfo) -> list[VolumeInfo]:
+            self._read_anew(pool, info)
+            return _volumes_of(pool)
+
+        with explained(f'Failed to list the volumes at {directory}'):
+            return self._with_pool_at(directory, read)
+
+
+def _volumes_of(pool: t.Any) -> list[VolumeInfo]:
+    found = []
+    for volume in pool.listAllVolumes(0):
+        with contextlib.suppress(libvirt.libvirtError):  # it went away since it was listed
+            found.append(read_volume(volume.XMLDesc(0)))
+    return found
 
 
 def _info(pool: t.Any) -> PoolInfo | None:

@@ -116,6 +116,16 @@ def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
         )
 
 
+def at_work(record: SnapshotRecord) -> bool:
+    """Whether a run may still take or revert a snapshot, or a play may still say what becomes of it."""
+    if record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0:
+        return True
+    owner = record.owner
+    if owner is None or record.state not in (*HALF_TAKEN, _journal.REVERTING):
+        return False
+    return _runs(owner) if owner.host == socket.gethostname() else _journal.age(record.created_at) <= FOREIGN_RUN_AGE
+
+
 def decided(journals: t.Iterable[Journal]) -> set[str]:
     """Groups of snapshots of several hosts of which all hosts have taken them: somebody was told so, and not everybody.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _overlay, _place
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _overlay, _place, _stamp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -147,6 +147,7 @@ class QemuMethod(DiskMethod):
                 )
             plan.record.modified_disk = settled(disk.xml)
             subject.domain.host.pools.refresh(overlay)
+            _stamp.take(plan.record, subject.domain.host)
 
     # -- undo ---------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ class VolumeInfo:
         mode: permission bits, as 0o600.
         label: SELinux label.
         encrypted: whether the volume itself is encrypted (LUKS).
+        physical: bytes that the file is long.
+        mtime_ns: when it was written to last, in nanoseconds since 1970.
     """
 
     name: str
@@ -48,6 +50,8 @@ class VolumeInfo:
     mode: int | None
     label: str | None
     encrypted: bool
+    physical: int = 0
+    mtime_ns: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +204,8 @@ def read_volume(xml: str) -> VolumeInfo:
         mode=None if mode is None else _number(root, mode, 8),
         label=_text(root, 'target/permissions/label'),
         encrypted=root.find('target/encryption') is not None,
+        physical=_bytes(root, 'physical'),
+        mtime_ns=_moment(root, 'target/timestamps/mtime'),
     )
 
 
@@ -270,6 +276,15 @@ def _bytes(root: etree._Element, path: str) -> int:
     if unit not in (None, 'bytes', 'B', 'b'):
         raise DiskSnapError(f'Failed to read the XML of a {root.tag}', why=f'{path} is in {unit!r}, not in bytes')
     return _number(root, _text(root, path) or '0', 10)
+
+
+def _moment(root: etree._Element, path: str) -> int | None:
+    """Return nanoseconds; libvirt writes seconds, with nine places if need be (virStorageVolTimestampFormat)."""
+    text = _text(root, path)
+    if text is None:
+        return None
+    seconds, _point, rest = text.partition('.')
+    return _number(root, seconds + rest.ljust(9, '0')[:9], 10)
 
 
 def _id(root: etree._Element, path: str) -> int | None:

@@ -42,6 +42,7 @@ OVERLAY = """\
     </permissions>
     <timestamps>
       <atime>1767225600.123456789</atime>
+      <mtime>1767225601.000000020</mtime>
     </timestamps>
     <encryption format='luks'>
       <secret type='passphrase' uuid='f52a81b2-424e-490c-823d-6bd4235bc572'/>
@@ -231,7 +232,13 @@ def test_read_overlay() -> None:
         mode=0o600,
         label='system_u:object_r:svirt_image_t:s0',
         encrypted=True,
+        physical=196624,
+        mtime_ns=1767225601_000000020,
     )
+
+
+def test_a_time_without_fractions_of_a_second() -> None:
+    assert read_volume(OVERLAY.replace('1767225601.000000020', '1767225601')).mtime_ns == 1767225601_000000000
 
 
 def test_ids_that_libvirt_prints_signed() -> None:

@@ -1,0 +1,281 @@
+# Copyright (c) 2026, The disksnap.libvirt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All domains of a host with their disks, chains, snapshots and jobs, read in few calls and without a change."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob, _chain, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree, libvirt
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._storage import Image, Storage
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, DomainXml, Source, read_domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a disk's chain; ``path`` is None for a network source, ``image`` where it cannot be seen."""
+
+    source: Source
+    path: str | None
+    image: Image | None
+
+
+@dataclass
+class DiskView:
+    """One disk; ``layers`` from the active one down, ``fault`` why they end too early."""
+
+    disk: Disk
+    layers: list[Layer]
+    fault: DiskSnapError | None = None
+
+    @property
+    def target(self) -> str:
+        """Its target name."""
+        return self.disk.target
+
+
+@dataclass(frozen=True)
+class ForeignSnapshot:
+    """A snapshot with libvirt's metadata; ``disks``: target, ``internal`` or ``external``, and the overlay if any."""
+
+    name: str
+    created_at: str | None
+    description: str | None
+    state: str
+    disks: tuple[tuple[str, str, str | None], ...]
+
+
+@dataclass
+class DomainView:
+    """One domain as it was found.
+
+    Attributes:
+        handle: the ``virDomain``.
+        state: ``running``, ``paused`` or ``off``.
+        text: its XML, to see whether it has changed since.
+        now: what that says.
+        later: what the persistent definition of a live domain says; None where that is the same one, or there is none.
+        journal: what is recorded of it; empty where ``damaged`` says why it cannot be read.
+        apart: the live and the persistent definition have different journals.
+        foreign: libvirt's own snapshots of it.
+        disks: its disks with their chains.
+        jobs: the block jobs on them, by target.
+        block: what libvirt's statistics say of layers that no pool has: path -> capacity and allocation in bytes.
+    """
+
+    handle: t.Any
+    name: str
+    uuid: str
+    state: str
+    text: str
+    now: DomainXml
+    later: DomainXml | None = None
+    journal: Journal = field(default_factory=Journal)
+    damaged: DiskSnapError | None = None
+    apart: bool = False
+    foreign: list[ForeignSnapshot] = field(default_factory=list)
+    disks: list[DiskView] = field(default_factory=list)
+    jobs: dict[str, _blockjob.Job] = field(default_factory=dict)
+    block: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def live(self) -> bool:
+        """Whether a QEMU process has its disks open."""
+        return self.state != 'off'
+
+
+@dataclass
+class Survey:
+    """One host: its domains in the order of their names, and its images.
+
+    ``unread`` are domains that libvirt does not show, by name, each with the reason.
+    """
+
+    host: Host
+    storage: Storage
+    domains: list[DomainView]
+    unread: dict[str, DiskSnapError] = field(default_factory=dict)
+
+
+def survey(host: Host) -> Survey:
+    """Read a host.
+
+    Domains come before their images: whoever changes both meanwhile changes the XML of the domain.
+
+    Raises:
+        DiskSnapError: if libvirt does not list what it has.
+    """
+    unread: dict[str, DiskSnapError] = {}
+    views = _domains(host, unread)
+    storage = Storage(host.pools, local=host.local)
+    for view in views:
+        view.disks = [_disk(disk, storage, view.name) for disk in view.now.disks if disk.chain]
+    _add_statistics(host, views)
+    for view in views:
+        _add_jobs(view)
+    return Survey(host, storage, views, unread)
+
+
+def changed(view: DomainView) -> bool:
+    """Whether a domain is not as it was when it was read, or gone."""
+    try:
+        return xml_of(view.handle) != view.text
+    except DiskSnapError:
+        return True
+
+
+# -- domains ----------------------------------------------------------------------------------------------------
+
+
+def _domains(host: Host, unread: dict[str, DiskSnapError]) -> list[DomainView]:
+    connection = host.connection
+    with explained('Failed to list the domains of the host'):
+        states = connection.getAllDomainStats(
+            libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        )
+        lasting = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+        with_snapshots = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)
+    views = []
+    for handle, found in states:
+        uuid, state = handle.UUIDString(), _state(found.get('state.state'), handle)
+        try:
+            view = _domain(handle, uuid, state, both=state != 'off' and uuid in lasting)
+            if uuid in with_snapshots:
+                view.foreign = _foreign(handle)
+        except DiskSnapError as error:
+            if error.code != libvirt.VIR_ERR_NO_DOMAIN:  # else it went away since it was listed
+                unread[handle.name()] = error
+            continue
+        views.append(view)
+    return sorted(views, key=lambda view: view.name)
+
+
+def _uuids(connection: t.Any, flag: int) -> set[str]:
+    return {handle.UUIDString() for handle in connection.listAllDomains(flag)}
+
+
+def _state(state: int | None, handle: t.Any) -> str:
+    """As ``state_of`` has it, without a call for each domain; an ID has whatever is active."""
+    if state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED, libvirt.VIR_DOMAIN_NOSTATE):
+        return 'running'
+    if state == libvirt.VIR_DOMAIN_SHUTOFF or handle.ID() < 0:
+        return 'off'
+    return 'paused'
+
+
+def _domain(handle: t.Any, uuid: str, state: str, *, both: bool) -> DomainView:
+    text = xml_of(handle)
+    view = DomainView(handle, handle.name(), uuid, state, text, read_domain(text))
+    later = xml_of(handle, inactive=True) if both else None
+    if later is not None:
+        view.later = read_domain(later)
+        view.apart = _journal_texts(text) != _journal_texts(later)
+    if any(_journal.NAMESPACE in one or _journal.QUIESCE_NAMESPACE in one for one in (text, later or '')):
+        try:
+            view.journal = _journal.load(handle)
+        except DiskSnapError as error:
+            if error.code is not None:  # libvirt's, not the journal's
+                raise
+            view.damaged = error
+    return view
+
+
+def _journal_texts(text: str) -> list[bytes]:
+    """Our elements in a domain's XML, in one spelling."""
+    if _journal.NAMESPACE not in text and _journal.QUIESCE_NAMESPACE not in text:
+        return []
+    found = []
+    for namespace in (_journal.NAMESPACE, _journal.QUIESCE_NAMESPACE):
+        for element in parse(text, 'domain XML').iterfind(f'./metadata/{{{namespace}}}journal'):
+            element.tail = None
+            found.append(etree.tostring(element, method='c14n'))
+    return found
+
+
+def _foreign(handle: t.Any) -> list[ForeignSnapshot]:
+    found = []
+    with explained('Failed to list the snapshots of the domain', domain=handle.name()):
+        for snapshot in handle.listAllSnapshots(0):
+            with contextlib.suppress(libvirt.libvirtError):  # it went away since it was listed
+                found.append(_read_foreign(snapshot.getXMLDesc(0)))
+    return found
+
+
+def _read_foreign(text: str) -> ForeignSnapshot:
+    """Read what virDomainSnapshotGetXMLDesc returns."""
+    root = parse(text, 'the XML of a snapshot')
+    seconds = root.findtext('creationTime', '')
+    moment = None
+    if seconds.isdigit():
+        moment = datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%S.000Z')
+    disks = []
+    for disk in root.findall('./disks/disk'):
+        source = disk.find('source')
+        overlay = source.get('file') or source.get('dev') if source is not None else None
+        if disk.get('snapshot') in ('internal', 'external'):
+            disks.append((disk.get('name', ''), disk.get('snapshot', ''), overlay))
+    description = root.findtext('description')
+    return ForeignSnapshot(root.findtext('name', ''), moment, description, root.findtext('state', ''), tuple(disks))
+
+
+# -- disks --------------------------------------------------------------------------------------------------------
+
+
+def _disk(disk: Disk, storage: Storage, domain: str) -> DiskView:
+    followed, fault = _chain.seen(disk, storage, domain)
+    layers = []
+    for source in followed.chain:
+        try:
+            path = _chain.local_path(source, storage)
+        except DiskSnapError as error:
+            path, fault = None, fault or error
+        layers.append(Layer(source, path, storage.find(path) if path else None))
+    return DiskView(followed, layers, fault)
+
+
+def _add_statistics(host: Host, views: t.Sequence[DomainView]) -> None:
+    """Ask for the sizes of layers that no pool knows, as of disks on thin volumes or in the network."""
+    lacking = [
+        view for view in views if view.live and any(layer.image is None for disk in view.disks for layer in disk.layers)
+    ]
+    if not lacking:
+        return
+    flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    by_uuid = {view.uuid: view for view in lacking}
+    with contextlib.suppress(libvirt.libvirtError):  # then these sizes are not known
+        for handle, found in host.connection.domainListGetStats(
+            [view.handle for view in lacking], libvirt.VIR_DOMAIN_STATS_BLOCK, flags
+        ):
+            by_uuid[handle.UUIDString()].block = _sizes(found)
+
+
+def _sizes(found: t.Mapping[str, t.Any]) -> dict[str, tuple[int, int]]:
+    sizes = {}
+    for number in range(int(found.get('block.count', 0))):
+        path = found.get(f'block.{number}.path')
+        if path and f'block.{number}.capacity' in found:
+            sizes[path] = (found[f'block.{number}.capacity'], found.get(f'block.{number}.allocation', 0))
+    return sizes
+
+
+def _add_jobs(view: DomainView) -> None:
+    """Ask only where there can be one: a commit or a pull needs two layers, a copy shows in the XML."""
+    if view.state == 'off':
+        return
+    for disk in view.disks:
+        if len(disk.layers) > 1 or disk.disk.mirror is not None or disk.target in view.journal.merges:
+            with contextlib.suppress(DiskSnapError):  # it has stopped since
+                job = _blockjob.look(view.handle, disk.target)
+                if job is not None:
+                    view.jobs[disk.target] = job

@@ -206,7 +206,7 @@ class Teller:
         told = _result.snapshot(Domain(self._host, view.handle, view.name, view.uuid), record)
         shared: set[str] = set()
         for entry, one in zip(told['disks'], record.disks):
-            # of disks on one LV, which share its snapshot, the first has it all; of those in one subvolume, each its own
+            # of disks on one LV the first has its snapshot; of those in one subvolume each has its own part
             again = one.method == 'lvm' and bool(one.volumes) and one.volumes[0].path in shared
             shared.update(volume.path for volume in one.volumes)
             entry['allocation'] = 0 if again else self._allocation(view, one)

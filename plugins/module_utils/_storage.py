@@ -58,6 +58,7 @@ class Storage:
         self._images: dict[str, Image] = {}
         self._by_name: dict[tuple[str, str], str] = {}
         self._read: set[str] = set()
+        self._spelt: dict[str, str] = {}
         self.pools: list[PoolInfo] = []
         self.unreadable: dict[str, str] = {}
         for info, volumes in pools.listings():
@@ -78,8 +79,10 @@ class Storage:
             self._images.setdefault(self.canonical(volume.path), Image(volume, pool))
 
     def canonical(self, path: str) -> str:
-        """One spelling for all paths of a file."""
-        return self._pools.canonical(path)
+        """One spelling for all paths of a file; each is looked up once."""
+        if path not in self._spelt:
+            self._spelt[path] = self._pools.canonical(path)
+        return self._spelt[path]
 
     def find(self, path: str) -> Image | None:
         """The image at a path; None if there is none, or it cannot be seen."""

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
-  - Tells of one domain, of some, or of the whole host, what snapshots there are, whoever made them, on which storage, how
-    old and how big, and what their removal would cost.
+  - Tells of one domain, of some, or of the whole host, what snapshots there are, whoever made them, on which storage,
+    how old and how big, and what their removal would cost.
   - Holds the journals of the domains against the storage, in both directions, and names what does not fit.
   - Asks libvirt for all domains and all volumes at once, not disk by disk.
   - A domain on which another task of this collection is at work has no problems told, and a warning.
@@ -25,9 +25,10 @@ extends_documentation_fragment:
   - disksnap.libvirt.common
 notes:
   - Without O(name) and O(domains) it is about the whole host.
-  - The suboptions of C(disks) but C(target) have no meaning here. Snapshots of which a disk is named are told as a whole.
-  - Where the module does not run on the hypervisor itself, as with V(qemu+ssh://...), snapshots of the methods V(lvm) and
-    V(btrfs) are told as the journal has them, and snapshots within qcow2 images that libvirt does not know are not seen.
+  - The suboptions of C(disks) but C(target) have no meaning here. Snapshots of which a disk is named are told whole.
+  - Where the module does not run on the hypervisor itself, as with V(qemu+ssh://...), snapshots of the methods V(lvm)
+    and V(btrfs) are told as the journal has them, and snapshots within qcow2 images that libvirt does not know are not
+    seen.
   - Storage pools are refreshed, as C(virsh pool-refresh) does.
 seealso:
   - module: disksnap.libvirt.disk_snapshot
@@ -55,7 +56,7 @@ EXAMPLES = r"""
 
 - name: Name their snapshots that are older than this month
   ansible.builtin.debug:
-    msg: "{{ guests.domains | map(attribute='snapshots') | flatten | selectattr('created_at', 'lt', '2026-03') | list }}"
+    msg: "{{ guests.domains | map(attribute='snapshots') | flatten | selectattr('created_at', 'lt', '2026-03') }}"
 """
 
 RETURN = r"""
@@ -122,7 +123,8 @@ domains:
           type: str
           sample: filesystem
         freeze:
-          description: How the guest stood still, as RV(disksnap.libvirt.disk_snapshot#module:domains[].freeze), or null.
+          description:
+            - How the guest stood still, as RV(disksnap.libvirt.disk_snapshot#module:domains[].freeze), or null.
           type: dict
         needed_by:
           description: What stands in the way of its removal now, a sentence each.

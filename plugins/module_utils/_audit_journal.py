@@ -86,7 +86,7 @@ def snapshots(view: DomainView, found: Survey) -> t.Iterator[Problem]:
         if record.state != _journal.PRESENT:
             continue
         for disk in record.disks:
-            if disk.target in view.journal.merges:
+            if disk.target in view.journal.merges or disk.target in view.jobs:
                 continue  # its layers are on the move
             if disk.method == 'qemu':
                 problem = _overlay(view, record, disk, found.storage) or _base(record, disk, found.storage)
@@ -150,8 +150,8 @@ def _base(record: SnapshotRecord, one: DiskRecord, storage: Storage) -> Problem 
         'base_modified',
         f'{path}, the snapshot {record.name} of disk {one.target}, was written to after {one.volumes[0].path} was made '
         f'on it{longer}.',
-        'Neither the snapshot nor the disk can be trusted: check the file systems of the guest, and restore the disk '
-        'from a backup. Find out what wrote to it first.',
+        'The snapshot is not what it was, and the disk may be damaged: find out what wrote to it, check the file systems '
+        'of the guest, and restore the disk from a backup if need be. A commit that was aborted does the disk no harm.',
         one.target,
         record.name,
         path,

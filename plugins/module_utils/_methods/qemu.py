@@ -146,7 +146,6 @@ class QemuMethod(DiskMethod):
                     why=f'the domain uses {disk.source.key if disk and disk.source else "nothing"}, not {overlay}',
                 )
             plan.record.modified_disk = settled(disk.xml)
-            subject.domain.host.pools.refresh(overlay)
             _stamp.take(plan.record, subject.domain.host)
 
     # -- undo ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
 
-from . import fleet, thin
+from . import audit, fleet, thin
 from .contenders import COLLECTION, FLOOR, LOOP, PLAYBOOK, REFLINK, SHELL_REFLINK, VIRSH, Contender
 from .rounds import measure
 
@@ -26,6 +26,7 @@ DIRTY_ENOUGH = 0.8
 SETTLE_RECORDS = 100
 THIN = 'thin LV'
 FLEET = 'fleet'
+AUDIT = 'audit'
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,11 @@ def table(results: Sequence[tuple[Case, dict[str, list[float]]]]) -> list[str]:
 def main() -> int:
     """Run the cases that were asked for."""
     parser = argparse.ArgumentParser(
-        description='Measure how long guests stand still while they are snapshotted, and what a fleet costs.'
+        description='Measure how long guests stand still while they are snapshotted, and what a host and a fleet cost.'
     )
     parser.add_argument('--rounds', type=int, default=9, help='turns of each contender (default 9), of a fleet a third')
     parser.add_argument(
-        '--case', action='append', choices=[*(case.name for case in CASES), THIN, FLEET], help='only this one'
+        '--case', action='append', choices=[*(case.name for case in CASES), AUDIT, THIN, FLEET], help='only this one'
     )
     parser.add_argument('--lab', default='bench', help='name of the lab (default bench)')
     options = parser.parse_args()
@@ -182,13 +183,15 @@ def main() -> int:
         for case in CASES:
             if not options.case or case.name in options.case:
                 results.append((case, run_case(lab, case, options.rounds)))
+        of_audit = audit.run_audit(lab, options.rounds, _say) if not options.case or AUDIT in options.case else []
     if not options.case or THIN in options.case:
         results.append(run_thin(options.rounds))
     of_fleet = fleet.run_fleet(max(1, options.rounds // 3), _say) if not options.case or FLEET in options.case else []
-    _say(f'\nMilliseconds that a writer stood still at the most, {options.rounds} rounds:\n')
-    for line in table(results):
-        _say(line)
-    for line in of_fleet:
+    if results:
+        _say(f'\nMilliseconds that a writer stood still at the most, {options.rounds} rounds:\n')
+        for line in table(results):
+            _say(line)
+    for line in [*of_audit, *of_fleet]:
         _say(line)
     return 0
 

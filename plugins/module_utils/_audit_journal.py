@@ -150,8 +150,9 @@ def _base(record: SnapshotRecord, one: DiskRecord, storage: Storage) -> Problem 
         'base_modified',
         f'{path}, the snapshot {record.name} of disk {one.target}, was written to after {one.volumes[0].path} was made '
         f'on it{longer}.',
-        'The snapshot is not what it was, and the disk may be damaged: find out what wrote to it, check the file systems '
-        'of the guest, and restore the disk from a backup if need be. A commit that was aborted does the disk no harm.',
+        'The snapshot is not what it was, and the disk may be damaged. Find out what wrote to it, check the file '
+        'systems of the guest, and restore it from a backup if need be. A commit that was aborted does the disk no '
+        'harm.',
         one.target,
         record.name,
         path,

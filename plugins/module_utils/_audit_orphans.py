@@ -112,7 +112,7 @@ def _overlay(image: Image, base: str, users: dict[str, DomainView]) -> t.Iterato
     names = ', '.join(sorted(view.name for view in users.values()))
     way = f'virsh vol-delete --pool {image.pool} {image.info.name}' if image.pool else f'rm {image.path}'
     yield (
-        next(iter(users)) if len(users) == 1 else None,
+        _only(users),
         Problem(
             'orphaned_overlay',
             f'{image.path} stands on {base}, which {names} uses, and neither a domain nor a journal refers to it.',
@@ -120,6 +120,14 @@ def _overlay(image: Image, base: str, users: dict[str, DomainView]) -> t.Iterato
             path=image.path,
         ),
     )
+
+
+def _only(users: dict[str, DomainView]) -> str | None:
+    """UUID of the domain that has an image; None if there is none, or more than one."""
+    if len(users) != 1:
+        return None
+    [uuid] = users
+    return uuid
 
 
 # -- copies -------------------------------------------------------------------------------------------------------
@@ -161,7 +169,7 @@ def _logical_volumes(found: Survey, known: Known) -> t.Iterator[Owned]:
         if any(view.damaged is not None for view in users.values()):
             continue
         of = f'{lv.vg}/{lv.origin}' if lv.origin else 'a logical volume that is gone'
-        yield (next(iter(users)) if len(users) == 1 else None, _orphaned_copy(lv.path, of, f'lvremove {lv.key}'))
+        yield _only(users), _orphaned_copy(lv.path, of, f'lvremove {lv.key}')
 
 
 def _subvolumes(found: Survey, known: Known) -> t.Iterator[Owned]:

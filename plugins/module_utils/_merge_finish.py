@@ -105,10 +105,12 @@ def _settle_journal(work: Work, pools: Pools) -> None:
     journal = _journal.load(work.domain.handle)
     pool = pools.pool_name_of(effect.heir.path) if effect.heir.path else None
     update_snapshots(journal, effect, _as_volume(effect.heir, pool, pools), pool)
+    # what was merged into, and the layer above what went, whose header names another backing file now
+    place = work.merge.chain_before.index(work.merge.layers[0]) if work.merge.layers else 0
+    written = {effect.heir.path, *work.merge.chain_before[max(0, place - 1) : place]}
     for snapshot in journal.snapshots.values():
         for record in snapshot.disks:
-            # an overlay on what was merged into; the others stand on what they did
-            if record.target == work.merge.target and record.backup_source.path == effect.heir.path:
+            if record.target == work.merge.target and record.backup_source.path in written:
                 _stamp.take(record, work.domain.host)
     journal.merges.pop(work.merge.target, None)
     _journal.store(work.domain.handle, journal)

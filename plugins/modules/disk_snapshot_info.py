@@ -240,7 +240,7 @@ domains:
         ready:
           description: Whether it is up with the guest, and waits for somebody to end it.
           type: bool
-    problems: &problems
+    problems:
       description: What is wrong, the worst first.
       type: list
       elements: dict
@@ -278,9 +278,12 @@ domains:
           description: What to do.
           type: str
 problems:
-  <<: *problems
-  description: What is wrong and belongs to no domain, or to several. Empty unless the whole host is looked at.
+  description:
+    - What is wrong and belongs to no domain, or to several, with the same keys.
+    - Empty unless the whole host is looked at.
   returned: success
+  type: list
+  elements: dict
 pools:
   description: The active storage pools of the host.
   returned: success

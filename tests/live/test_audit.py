@@ -99,7 +99,7 @@ def merge_behind_our_back(guest: Guest) -> str:
 
 
 def define_another_image(guest: Guest, target: str, path: str) -> None:
-    root = etree.fromstring(guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    root: Any = etree.fromstring(guest.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     [source] = [
         disk.find('source') for disk in root.iterfind('devices/disk') if disk.find('target').get('dev') == target
     ]

@@ -34,6 +34,7 @@ ASKED_BY = {
     'bool': {'multiplechoice'},
     'float': {'float'},
     'list': {'textarea', 'multiselect'},
+    'dict': {'textarea'},
 }
 
 
@@ -70,6 +71,7 @@ OPTIONS = {
     **options_of_the_role(),
     **options_of_the_merge(),
     'fleet_snapshot_hosts': {'type': 'str', 'default': 'all'},
+    'fleet_snapshot_audit_fail': {'type': 'bool', 'default': False},
 }
 QUESTIONS = [(path, question) for path in SURVEYS for question in survey(path)['spec']]
 each_question = pytest.mark.parametrize(

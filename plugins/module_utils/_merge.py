@@ -50,6 +50,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work impor
     WAITING,
     Work,
 )
+from ansible_collections.disksnap.libvirt.plugins.module_utils._progress import Progress
 
 __all__ = [
     'ABORTED', 'COMMIT', 'FAILED', 'MERGED', 'NO_BASE', 'PULL', 'RUNNING', 'DomainMerge', 'MergeOptions', 'MergeResult',
@@ -71,7 +72,9 @@ def run(merges: t.Sequence[DomainMerge], options: MergeOptions) -> dict[str, lis
         Results by the domain's name.
     """
     works = {merge.domain.name: _works(merge, options) for merge in merges}
-    _poll([work for of_domain in works.values() for work in of_domain], options)
+    every = [work for of_domain in works.values() for work in of_domain]
+    with Progress() as progress:
+        _poll(every, options, progress)
     return {name: [work.result() for work in of_domain] for name, of_domain in works.items()}
 
 
@@ -123,13 +126,15 @@ def _predicted(disk: DiskMerge, users: _chain.Users | None, domain: Domain, fini
 # -- the loop -------------------------------------------------------------------------------------------------
 
 
-def _poll(works: t.Sequence[Work], options: MergeOptions) -> None:
+def _poll(works: t.Sequence[Work], options: MergeOptions, progress: Progress | None = None) -> None:
     deadline, pause, overdue = time.monotonic() + options.timeout, FIRST_PAUSE, False
     while True:
         _step(works)
         left = [work for work in works if work.state != ENDED]
         if not left:
             return
+        if progress is not None:
+            progress.note(lambda: [work.progress() for work in left])  # noqa: B023 - it is called at once
         if not options.wait and all(work.may_leave for work in left):
             for work in left:
                 work.leave()

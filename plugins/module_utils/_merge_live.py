@@ -132,7 +132,7 @@ class LiveWork(Work):
         """Go on by what the job says; ``mirrored``: the domain's XML still shows an active commit."""
         if job is not None:
             self._lost_since = None
-            self.bytes = max(self.bytes, job.cur)
+            self.bytes, self.goal = max(self.bytes, job.cur), job.end
             if self._aborting:
                 self.stop()
             elif job.ready and self.state == WORKING and not self._stopping:

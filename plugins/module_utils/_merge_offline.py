@@ -12,6 +12,7 @@ meanwhile, and qemu-img from touching the images of one that has started.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -32,6 +33,9 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work import ENDED, VERIFYING, Work
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import domain_with_disk
 
+# what qemu-img -p prints (qemu-progress.c of QEMU), and how much of that holds one at least
+_PERCENT = re.compile(rb'\(([0-9]+\.[0-9]+)/100%\)')
+_TAIL = 64
 # exit status of qemu-img compare
 _DIFFERENT = 1
 
@@ -43,14 +47,14 @@ def commands(merge: DiskMerge, bandwidth: int) -> list[list[str]]:
     if merge.direction == COMMIT:
         base_path = merge.receiver.path or ''
         rate = ['-r', str(bandwidth)] if bandwidth else []
-        calls = [['commit', '-q', '-f', top.format or 'qcow2', '-d', *rate, '-b', base_path, top_path]]
+        calls = [['commit', '-p', '-f', top.format or 'qcow2', '-d', *rate, '-b', base_path, top_path]]
         if merge.child is not None:
             child, base_format = merge.child, merge.receiver.format or 'raw'
             new_base = ['-F', base_format, '-b', base_path]
             calls.append(['rebase', '-q', '-u', '-f', child.format or 'qcow2', *new_base, child.path or ''])
         return calls
     backing = ['-b', NO_BASE] if base is None else ['-F', base.format or 'raw', '-b', base.path or '']
-    return [['rebase', '-q', '-f', top.format or 'qcow2', *backing, top_path]]
+    return [['rebase', '-p', '-f', top.format or 'qcow2', *backing, top_path]]
 
 
 class OfflineWork(Work):
@@ -62,6 +66,7 @@ class OfflineWork(Work):
         self._comparing = False
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: t.IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._output: t.IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._stopping = False
 
     def _start(self) -> None:
@@ -83,7 +88,7 @@ class OfflineWork(Work):
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=self._output,
             stderr=self._errors,
             env={**os.environ, 'LC_ALL': 'C'},
         )
@@ -109,6 +114,15 @@ class OfflineWork(Work):
         self._define()
         self._refresh()
         self.state = VERIFYING
+
+    def progress(self) -> dict[str, t.Any]:
+        """By what qemu-img says of itself: ``(12.34/100%)``, again and again."""
+        size = os.fstat(self._output.fileno()).st_size
+        said = _PERCENT.findall(os.pread(self._output.fileno(), _TAIL, max(0, size - _TAIL)))
+        if said:
+            # a rebase of the header alone, which comes after a commit, begins at 0 again
+            self.bytes = max(self.bytes, round(min(float(said[-1]), 100.0) / 100 * self.goal))
+        return super().progress()
 
     def _explained(self, status: int) -> DiskSnapError:
         self._errors.seek(0)

@@ -22,6 +22,7 @@ import abc
 import contextlib
 import math
 import time
+import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge_doubt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import xml_of
@@ -63,6 +64,7 @@ class Work(abc.ABC):
         self.warnings: list[str] = []
         self.removed: list[str] = []
         self.bytes = 0
+        self.goal = merge.bytes
         self.changed = merge.todo != FOLLOW
         self._marked: list[str] = []
         self.after: Work | None = None  # it begins once that one has ended
@@ -110,6 +112,15 @@ class Work(abc.ABC):
     def may_leave(self) -> bool:
         """Whether ``wait: false`` is done with this disk: a job runs, and needs nobody before it is ready."""
         return self.state == ENDED
+
+    def progress(self) -> dict[str, t.Any]:
+        """How far it is, in bytes, for who waits."""
+        return {
+            'domain': self.domain.name,
+            'target': self.merge.target,
+            'cur': self.bytes,
+            'end': max(self.goal, self.bytes),
+        }
 
     def end(self, ending: str, error: DiskSnapError | None = None) -> None:
         """Close the work with this outcome."""

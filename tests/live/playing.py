@@ -21,7 +21,13 @@ HOST = {'ansible_connection': 'local', 'ansible_python_interpreter': '/usr/bin/p
 
 
 def playbook(
-    lab: Lab, name: str, directory: Path, variables: dict[str, Any], *words: str, timeout: float = 300
+    lab: Lab,
+    name: str,
+    directory: Path,
+    variables: dict[str, Any],
+    *words: str,
+    timeout: float = 300,
+    more: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``disksnap.libvirt.NAME``, or a file, on the host hv1; what became of it, whatever that is.
 
@@ -32,6 +38,7 @@ def playbook(
         variables: as -e has them.
         words: more for the command line.
         timeout: seconds.
+        more: of the environment.
     """
     inventory = directory / 'inventory.yml'
     inventory.write_text(yaml.safe_dump({'all': {'hosts': {'hv1': HOST}}}), encoding='utf-8')
@@ -46,6 +53,8 @@ def playbook(
             'ANSIBLE_FORCE_COLOR': '0',
             'ANSIBLE_NOCOWS': '1',
             'ANSIBLE_SHOW_CUSTOM_STATS': '1',
+            'ANSIBLE_CALLBACK_PLUGINS': str(ROOT / 'tests' / 'live' / 'callback'),
+            **(more or {}),
         },
         capture_output=True,
         text=True,

@@ -204,18 +204,18 @@ def merge(direction: str, top: Source, base: Source | None, child: Source | None
 
 def test_qemu_img_of_an_active_layer() -> None:
     [call] = commands(merge(COMMIT, ONE, RAW), 4096)
-    assert call == ['commit', '-q', '-f', 'qcow2', '-d', '-r', '4096', '-b', '/i/base', '/i/one']
+    assert call == ['commit', '-p', '-f', 'qcow2', '-d', '-r', '4096', '-b', '/i/base', '/i/one']
 
 
 def test_qemu_img_of_an_intermediate_layer() -> None:
     first, second = commands(merge(COMMIT, ONE, RAW, TWO), 0)
-    assert first == ['commit', '-q', '-f', 'qcow2', '-d', '-b', '/i/base', '/i/one']
+    assert first == ['commit', '-p', '-f', 'qcow2', '-d', '-b', '/i/base', '/i/one']
     assert second == ['rebase', '-q', '-u', '-f', 'qcow2', '-F', 'raw', '-b', '/i/base', '/i/two']
 
 
 @pytest.mark.parametrize(('base', 'backing'), [(RAW, ['-F', 'raw', '-b', '/i/base']), (None, ['-b', ''])])
 def test_qemu_img_of_a_pull(base: Source | None, backing: list[str]) -> None:
-    assert commands(merge(PULL, TWO, base), 4096) == [['rebase', '-q', '-f', 'qcow2', *backing, '/i/two']]
+    assert commands(merge(PULL, TWO, base), 4096) == [['rebase', '-p', '-f', 'qcow2', *backing, '/i/two']]
 
 
 def test_result_has_the_names_of_the_contract() -> None:

@@ -109,7 +109,7 @@ class ActionModule(ActionBase):
             for text in teller.lines(read(samples)):
                 display.display(f'{where}{text}')
             if _over(state):
-                return self._end(known, job, posixpath.dirname(file))
+                return self._end(known, job, posixpath.dirname(file), token)
 
     def _start(self, known: dict[str, t.Any], token: str) -> dict[str, t.Any]:
         """Begin in the background: with a time limit of Ansible's own that the module's is well below."""
@@ -126,13 +126,14 @@ class ActionModule(ActionBase):
         finally:
             self._task.async_val, self._task.environment = 0, environment
 
-    def _end(self, known: dict[str, t.Any], job: str, directory: str) -> dict[str, t.Any]:
+    def _end(self, known: dict[str, t.Any], job: str, directory: str, token: str) -> dict[str, t.Any]:
         """The module's own result, without what is Ansible's about the background."""
         status = {'module_name': 'ansible.legacy.async_status', 'task_vars': known}
         about = {'jid': job, '_async_dir': directory}
         result: dict[str, t.Any] = self._execute_module(module_args={**about, 'mode': 'status'}, **status)
         self._execute_module(module_args={**about, 'mode': 'cleanup'}, **status)
         if 'jid' in result.get('invocation', {}).get('module_args', {'jid': job}):  # it is not the module that says so
+            self._low_level_execute_command(f'rm -f {_ROOTS}/progress-{token} {_OTHERS}/progress-{token}')
             said = ' '.join(str(result.get('msg') or result.get('stderr') or result.get('data') or '').split())
             result['failed'] = True
             result['msg'] = (

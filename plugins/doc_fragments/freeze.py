@@ -92,4 +92,13 @@ options:
     description:
       - Free text that is kept with the snapshot.
     type: str
+  min_free:
+    description:
+      - What must be left of each storage if all that the snapshot may come to need was used up, as V(20G) (powers of
+        1024) or, of its capacity, V(10%). Else the task fails before anything is done.
+      - With V(0) there is only a warning, one a storage, where what may be needed is more than what is free.
+      - A snapshot may come to need what its disks take now, as all of that may be written anew; a classic LVM snapshot
+        takes its copy-on-write space at once. To remove one by a merge needs what its overlays take.
+    type: str
+    default: '0'
 """

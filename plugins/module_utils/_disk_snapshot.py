@@ -36,7 +36,14 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         if params['state'] == 'absent':
             from ansible_collections.disksnap.libvirt.plugins.module_utils._remove import remove
 
-            return remove(host, wanted, options.snapshot_name, timeout=params['timeout'], check=check)
+            return remove(
+                host,
+                wanted,
+                options.snapshot_name,
+                timeout=params['timeout'],
+                check=check,
+                min_free=params['min_free'],
+            )
         if params['state'] == 'reverted':
             from ansible_collections.disksnap.libvirt.plugins.module_utils._revert import revert
 

@@ -27,7 +27,7 @@ _LV_FIELDS = (
     'vg_name,lv_name,lv_size,lv_attr,lv_layout,origin,pool_lv,data_percent,metadata_percent,lv_tags,'
     'lv_kernel_major,lv_kernel_minor'
 )
-_VG_FIELDS = 'vg_name,vg_attr,vg_extent_size,vg_free'
+_VG_FIELDS = 'vg_name,vg_attr,vg_extent_size,vg_free,vg_size'
 # /dev/VG/LV where VG is none of the directories that udev makes there, and /dev/mapper/VG-LV with doubled hyphens
 _BY_VG = re.compile(r'/dev/(?!mapper/|disk/|block/)([A-Za-z0-9+_.-]+)/([A-Za-z0-9+_.-]+)')
 _BY_MAPPER = re.compile(r'/dev/mapper/((?:[^-/]|--)+)-((?:[^-/]|--)+)')
@@ -121,12 +121,13 @@ class LogicalVolume:
 
 @dataclass(frozen=True)
 class VolumeGroup:
-    """One VG as vgs(8) shows it: ``attr`` its six characters, ``extent`` and ``free`` in bytes."""
+    """One VG as vgs(8) shows it: ``attr`` its six characters, ``extent``, ``free`` and ``size`` in bytes."""
 
     name: str
     attr: str
     extent: int
     free: int
+    size: int = 0
 
     @property
     def refusal(self) -> str | None:
@@ -218,7 +219,13 @@ def parse_groups(text: str) -> list[VolumeGroup]:
     what = 'Failed to look at the volume group'
     try:
         return [
-            VolumeGroup(row['vg_name'], row['vg_attr'], int(row['vg_extent_size']), int(row['vg_free']))
+            VolumeGroup(
+                row['vg_name'],
+                row['vg_attr'],
+                int(row['vg_extent_size']),
+                int(row['vg_free']),
+                int(row.get('vg_size') or 0),
+            )
             for row in _rows(text, 'vg', what)
         ]
     except (KeyError, ValueError) as error:

@@ -11,7 +11,7 @@ import os
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _space
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, PULL, DiskMerge, MergeOptions
@@ -41,7 +41,7 @@ def check(reading: Reading, merge: DiskMerge, users: _chain.Users, options: Merg
         _refuse_shared(reading, merge, users)
         warnings += _refuse_unknown(reading, merge, users, options)
         _refuse_small_device(reading, merge)
-    warnings += _check_space(reading, merge)
+    warnings += _check_space(reading, merge, options)
     if merge.devices:
         devices = ', '.join(merge.devices)
         warnings.append(f'{_place(reading)}: {devices} will no longer be used and is not deleted, as it is no file.')
@@ -181,7 +181,7 @@ def _capacity(reading: Reading, merge: DiskMerge) -> int | None:
     return info.capacity if info else None
 
 
-def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
+def _check_space(reading: Reading, merge: DiskMerge, options: MergeOptions) -> list[str]:
     """The file that receives grows by at most what the others hold, at least by what one of them holds more."""
     pools = reading.domain.host.pools
     heir = merge.base if merge.direction == COMMIT else merge.top
@@ -200,12 +200,15 @@ def _check_space(reading: Reading, merge: DiskMerge) -> list[str]:
         raise reading.error(
             f'{heir.path} must grow by {least} bytes at least, and its file system has {free} left', 'Make room there.'
         )
+    domain = reading.domain
+    needs = _space.beside(domain, heir.path, most, pools.pool_name_of(heir.path))
+    together = options.budget.add(needs, 'Failed to plan the merge', domain=domain.name)
     if most > free:
         return [
             f'{_place(reading)}: {heir.path} may grow by up to {most} bytes, and its file system has {free} left. '
             'If that does not do, the merge fails and the chain stays as it is.'
         ]
-    return []
+    return together
 
 
 def _free(pools: Pools, path: str, reading: Reading) -> int:

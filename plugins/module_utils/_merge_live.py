@@ -84,6 +84,9 @@ class LiveWork(Work):
         if self.merge.target not in _journal.load(self.domain.handle).merges:
             self._note_begin()  # someone else's job: from now on it is as if it were ours
         with contextlib.suppress(DiskSnapError):  # it may be about to end
+            job = _blockjob.look(self.domain.handle, self.merge.target)
+            if job is not None:  # once its limit is lifted it may be gone before the next look
+                self.bytes, self.goal = job.cur, job.end
             _blockjob.set_bandwidth(self.domain.handle, self.merge.target, self.options.bandwidth)
 
     @property

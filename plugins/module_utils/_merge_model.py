@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import MergeRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 
 COMMIT = 'commit'
@@ -64,6 +65,7 @@ class MergeOptions:
         wait: False returns once the jobs run.
         own: the layers are those that this collection put on. Then a domain of the host that cannot be followed, as an
             image of it is missing, is a warning; for any other merge it is a refusal.
+        budget: what all disks of the task may come to need of their storage.
     """
 
     direction: str = COMMIT
@@ -72,6 +74,7 @@ class MergeOptions:
     on_timeout: str = 'abort'
     wait: bool = True
     own: bool = False
+    budget: Budget = field(default_factory=Budget, compare=False)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import Dom
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
+from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget, Floor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, refuse_time
 
 
@@ -50,13 +51,14 @@ class Removal:
 
 
 def remove(
-    host: Host, requests: t.Sequence[Request], snapshot_name: str, *, timeout: float, check: bool
+    host: Host, requests: t.Sequence[Request], snapshot_name: str, *, timeout: float, check: bool, min_free: str = '0'
 ) -> dict[str, t.Any]:
     """Remove the snapshot from all domains side by side; what the module returns.
 
     Args:
         timeout: seconds for all of it.
         check: only predict.
+        min_free: what must be left of the storage that a merge writes to.
 
     Raises:
         DiskSnapError: if a disk could not be merged in time; the others are merged all the same, and the next run of
@@ -80,7 +82,7 @@ def remove(
         others = [text for domain, journal in journals for text in useless(domain, journal, but=snapshot_name)]
         warnings = [*settled, *others, *_warnings(removals, check=check)]
         left = max(0.0, timeout - (time.monotonic() - began))
-        options = _merge.MergeOptions(timeout=left, own=True)
+        options = _merge.MergeOptions(timeout=left, own=True, budget=Budget(Floor.parse(min_free)))
         plans = _merge.plan_all([(one.domain, one.specs()) for one in removals if one.merging], options)
         errors: list[DiskSnapError] = []
         if check:
@@ -93,6 +95,7 @@ def remove(
     outcome = _outcome(removals, plans, results, snapshot_name)
     outcome['warnings'] = [*warnings, *outcome['warnings']]
     outcome['changed'] |= bool(settled)
+    outcome['space'] = options.budget.told()
     if errors:
         raise _first(errors, outcome)
     failed = [

@@ -21,6 +21,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Doma
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeOptions, MergeResult
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
+from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget, Floor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, refuse_time, requests
 
 
@@ -49,6 +50,7 @@ def _options(params: dict[str, t.Any]) -> MergeOptions:
         on_timeout=params['on_timeout'],
         wait=params['wait'],
         own=params['snapshot_name'] is not None and params['direction'] == 'commit',
+        budget=Budget(Floor.parse(params['min_free'])),
     )
 
 
@@ -79,7 +81,8 @@ def _merge_all(
     else:
         results = _merge.run(plans, options)
     unusable = [text for domain in domains for text in useless(domain, _journal.load(domain.handle))]
-    outcome = _outcome(plans, results, [*settled, *unusable, *(text for one in asked for text in one.warnings)])
+    warnings = [*settled, *unusable, *(text for one in asked for text in one.warnings)]
+    outcome = {'space': options.budget.told(), **_outcome(plans, results, warnings)}
     outcome['changed'] |= bool(settled)
     _fail_if_unmerged(results, outcome)
     return outcome

@@ -85,6 +85,7 @@ def snapshot_spec() -> dict[str, t.Any]:
         'snapshot_name': {'type': 'str', 'required': True},
         'method': {'type': 'str', 'choices': ['auto', *FOR_ALL], 'default': 'auto'},
         'description': {'type': 'str'},
+        'min_free': {'type': 'str', 'default': '0'},
     }
 
 

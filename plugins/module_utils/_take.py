@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -36,6 +36,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import 
     draft,
     refuse_by_play,
 )
+from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget, Floor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import ARRAY, AUTO, validate_snapshot_name
@@ -46,7 +47,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import
 class TakeOptions:
     """The task's options that all its domains share; ``of`` reads them from its parameters.
 
-    ``arrays``: tasks of the play stand by to ask storage arrays.
+    ``arrays``: tasks of the play stand by to ask storage arrays. ``budget``: what all of it may need of the storage.
     """
 
     snapshot_name: str
@@ -56,6 +57,7 @@ class TakeOptions:
     description: str | None
     instant: str = 'group'
     arrays: bool = False
+    budget: Budget = field(default_factory=Budget, compare=False)
 
     @classmethod
     def of(cls, params: dict[str, t.Any]) -> TakeOptions:
@@ -73,6 +75,7 @@ class TakeOptions:
             terms=terms(params),
             description=params['description'],
             instant=params.get('instant') or 'group',
+            budget=Budget(Floor.parse(params.get('min_free') or '0')),
         )
 
 
@@ -100,6 +103,8 @@ def take(
         journals = [_journal.load(domain.handle) for domain in domains]
         half = any(half_taken(journal) or half_reverted(journal) for journal in journals)
         members = [_member(domain, request, options, check=True) for domain, request in zip(domains, requests)]
+        for member in members:
+            _foresee([member], options)
         outcome = _outcome(members, options, check=True)
         outcome['changed'] |= half
         return outcome
@@ -123,6 +128,7 @@ def _run(
     if fleet is not None:
         _refuse_mixture(members, options)
     refuse_collisions((member.domain.name, *planned) for member in members for planned in member.plans)
+    _foresee(members, options)
     draft(members, options.description, fleet.group if fleet is not None else None)
     quiesce = Quiesce(watchdog, options.terms) if options.quiesce != NONE else None
     pause = Pause(watchdog, options.terms.max_frozen)
@@ -164,6 +170,7 @@ def _one_by_one(
     total: dict[str, t.Any] = {
         'changed': bool(warnings),
         'domains': [],
+        'space': [],
         'warnings': warnings,
         'diff': {'before': '', 'after': ''},
     }
@@ -175,6 +182,7 @@ def _one_by_one(
             failed.append(error)
             continue
         total['changed'] |= outcome['changed']
+        total['space'] = outcome['space']
         for key in ('domains', 'warnings'):
             total[key] += outcome[key]
         for side in ('before', 'after'):
@@ -187,6 +195,26 @@ def _one_by_one(
         first.hint = f'{first.hint or ""} {len(failed) - 1} more failed: {others}'.strip()
     first.result = {**total, 'warnings': [*total['warnings'], *first.result.get('warnings', [])]}
     raise first
+
+
+def _foresee(members: t.Sequence[Member], options: TakeOptions) -> None:
+    """Take what the new snapshots may come to need into the task's budget; whose storage may not do is warned of.
+
+    Raises:
+        DiskSnapError: if less than min_free would be left.
+    """
+    new = [(member, method, one) for member in members for method, one in member.plans]
+    if not new:
+        return
+    seen: set[str] = set()
+    needs = []
+    for member, method, one in new:
+        paths = {volume.path for volume in one.record.volumes} if method.name == 'lvm' else set()
+        if not paths & seen:  # disks on one LV share its snapshot
+            needs += method.space(member.subject, one)
+        seen |= paths
+    what = f'Failed to take the snapshot {options.snapshot_name}'
+    members[0].warnings += options.budget.add(needs, what, domain=members[0].domain.name if len(members) == 1 else None)
 
 
 # -- planning -------------------------------------------------------------------------------------------------
@@ -317,6 +345,7 @@ def _outcome(members: list[Member], options: TakeOptions, *, check: bool) -> dic
         'changed': bool(new),
         'domains': [_result.snapshot(member.domain, member.result) for member in members],
         'diff': _result.snapshot_diff([(member.domain, member.result) for member in new]),
+        'space': options.budget.told(),
         'warnings': warnings,
     }
 

@@ -135,6 +135,34 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+space:
+  description:
+    - What the snapshots, or the merges that remove them, may come to need of each storage at most, in bytes.
+    - Disks whose storage does not say are left out.
+  returned: success, of O(state=present) and O(state=absent)
+  type: list
+  elements: dict
+  contains:
+    pool:
+      description: The storage pool, or null.
+      type: str
+      sample: default
+    path:
+      description: Its directory; null for volume groups and thin pools.
+      type: str
+      sample: /var/lib/libvirt/images
+    needed:
+      description: What may be needed.
+      type: int
+      sample: 1073741824
+    available:
+      description: What was free before.
+      type: int
+      sample: 549755813888
+    capacity:
+      description: Of the storage.
+      type: int
+      sample: 1099511627776
 domains:
   description: What is known of the snapshot on each domain, in the order of the task.
   returned: success

@@ -86,6 +86,14 @@ options:
       - It is lifted for the last moment before a pivot. It has no effect on a pull of a shut-off domain.
     type: str
     default: "0"
+  min_free:
+    description:
+      - What must be left of each storage if all that the merge may come to need was used up, as V(20G) (powers of 1024)
+        or, of its capacity, V(10%). Else the task fails before anything is done.
+      - With V(0) there is only a warning, one a storage, where what may be needed is more than what is free.
+      - A merge may need what the layers that go take on the storage.
+    type: str
+    default: '0'
   timeout:
     description:
       - Seconds for the whole task.
@@ -164,6 +172,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+space:
+  description: What the merges may come to need of each storage, in bytes.
+  returned: success, of O(state=merged)
+  type: list
+  elements: dict
+  sample:
+    - pool: default
+      path: /var/lib/libvirt/images
+      needed: 1073741824
+      available: 549755813888
+      capacity: 1099511627776
 domains:
   description: What became of each domain, in the order of the task.
   returned: success, and failure once a merge had begun
@@ -248,6 +267,7 @@ def main() -> None:
             'state': {'type': 'str', 'choices': ['merged', 'aborted'], 'default': 'merged'},
             'direction': {'type': 'str', 'choices': ['commit', 'pull'], 'default': 'commit'},
             'bandwidth': {'type': 'str', 'default': '0'},
+            'min_free': {'type': 'str', 'default': '0'},
             'timeout': {'type': 'int', 'default': 3600},
             'on_timeout': {'type': 'str', 'choices': ['abort', 'leave'], 'default': 'abort'},
             'wait': {'type': 'bool', 'default': True},

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Need
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method
 
@@ -92,6 +93,10 @@ class DiskMethod(abc.ABC):
         Raises:
             DiskSnapError: for whatever would go wrong: the name is taken, no space, a job runs on the disk.
         """
+
+    def space(self, subject: Subject, plan: DiskPlan) -> list[Need]:
+        """What the snapshot may come to need of which storage, at most; nothing where that cannot be told."""
+        return []
 
     @abc.abstractmethod
     def prepare(self, subject: Subject, plans: t.Sequence[DiskPlan]) -> None:

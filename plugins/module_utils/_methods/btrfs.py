@@ -20,6 +20,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
     _images,
     _mounts,
     _place,
+    _space,
     _subvolume,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -106,6 +107,11 @@ class BtrfsMethod(DiskMethod):
         if path not in subject.reclaimed and os.path.lexists(path):
             raise _taken(domain, disk.target, path)
         return path
+
+    def space(self, subject: Subject, plan: DiskPlan) -> list[_space.Need]:
+        [volume] = plan.record.volumes
+        taken = _space.taken(plan.disk, subject.domain, whole=False)
+        return [] if taken is None else _space.beside(subject.domain, volume.path, taken, volume.pool)
 
     # -- prepare, commit, finish --------------------------------------------------------------------------
 

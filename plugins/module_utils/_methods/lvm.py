@@ -24,6 +24,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
     _lvm_rules,
     _lvm_snapshots,
     _place,
+    _space,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._command import run
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
@@ -121,6 +122,19 @@ class LvmMethod(DiskMethod):
         return DiskPlan(
             disk, resolved, record, still=_copies.is_qcow2(disk.active), shared=f'{origin.key} {size}', notes=notes
         )
+
+    def space(self, subject: Subject, plan: DiskPlan) -> list[_space.Need]:
+        origin, size = plan.notes['origin'], plan.notes['size']
+        if size is not None:
+            group = _lvm.group(origin.vg)
+            storage = _space.Storage(f'vg {origin.vg}', f'The volume group {origin.vg}', group.free, group.size)
+            return [_space.Need(storage, size)]
+        pool = _lvm.by_name(_lvm.volumes(), origin.vg, origin.pool)
+        if pool is None or pool.data_percent is None or origin.data_percent is None:
+            return []
+        free = round(pool.size * (1 - pool.data_percent / 100))
+        storage = _space.Storage(f'thin {pool.key}', f'The thin pool {pool.key}', free, pool.size)
+        return [_space.Need(storage, round(origin.size * origin.data_percent / 100))]
 
     def _refuse_taken(
         self, subject: Subject, disk: Disk, origin: LogicalVolume, name: str, found: t.Sequence[LogicalVolume]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _overlay, _place, _stamp
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _overlay, _place, _space, _stamp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -112,6 +112,12 @@ class QemuMethod(DiskMethod):
             pool = domain.host.pools.pool_name_of(base)
             volume = posixpath.basename(base) if pool else None
         return BackupSource(xml=source.xml, type=source.type, path=base, format=source.format, pool=pool, volume=volume)
+
+    def space(self, subject: Subject, plan: DiskPlan) -> list[_space.Need]:
+        [volume] = plan.record.volumes
+        taken = _space.taken(plan.disk, subject.domain)
+        needed = volume.capacity if taken is None else min(taken, volume.capacity)
+        return _space.beside(subject.domain, volume.path, needed, volume.pool)
 
     # -- prepare, commit, finish --------------------------------------------------------------------------
 

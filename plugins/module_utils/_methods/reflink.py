@@ -15,7 +15,7 @@ import posixpath
 import stat
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _clone, _copies, _images, _mounts, _place
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _clone, _copies, _images, _mounts, _place, _space
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -92,6 +92,11 @@ class ReflinkMethod(DiskMethod):
         _copies.refuse_unfit(domain, disk, image, _WHAT_PLAN)
         directory = posixpath.dirname(path)
         _copies.refuse_elsewhere(domain, disk, image, directory, _WHAT_PLAN)
+
+    def space(self, subject: Subject, plan: DiskPlan) -> list[_space.Need]:
+        [volume] = plan.record.volumes
+        taken = _space.taken(plan.disk, subject.domain, whole=False)
+        return [] if taken is None else _space.beside(subject.domain, volume.path, taken, volume.pool)
 
     # -- prepare, commit, finish --------------------------------------------------------------------------
 

@@ -113,6 +113,9 @@ class Pools:
 
     def refresh(self, _path: str) -> None: ...
 
+    def pool_name_of(self, _path: str) -> str | None:
+        return None
+
     def available(self, _directory: str) -> int:
         return self.free
 

@@ -382,6 +382,7 @@ def without_times(result: dict[str, Any]) -> dict[str, Any]:
     """A result without what cannot be known beforehand."""
     left = {key: value for key, value in copy.deepcopy(result).items() if not key.startswith('_')}
     left.pop('invocation', None)
+    left.pop('space', None)  # what is free, and what a guest that runs has written, changes all the time
     for domain in left['domains']:
         domain.pop('created_at')
         if domain['freeze']:

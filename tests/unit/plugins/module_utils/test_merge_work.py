@@ -85,6 +85,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_merge_live._blockjob, 'set_bandwidth', lambda *_ignored: None)
+    monkeypatch.setattr(_merge_live._blockjob, 'look', lambda *_ignored: None)
 
 
 def snapshot() -> SnapshotRecord:

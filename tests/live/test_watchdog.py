@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
+    Background,
     Guests,
     Runner,
     chain,
@@ -252,11 +253,22 @@ def test_snapshot_killed_at_any_moment(part: float, web: Guest, lab: Lab, run_mo
     assert leftovers(lab) == []
 
 
+def in_step(state: str, web: Guest, run_module: Runner, task: dict[str, Any]) -> Background:
+    """A module that has just begun a step, which may be over before one looks: then it is done again."""
+    for _attempt in range(30):
+        module = run_module.start('disk_snapshot', task)
+        while module.process.poll() is None:
+            if f'state="{state}"' in (journal(web) or ''):
+                return module
+        module.wait()
+        run_module('disk_snapshot', {'name': task['name'], 'snapshot_name': task['snapshot_name'], 'state': 'absent'})
+    return pytest.fail(f'the step {state} was never seen')
+
+
 @pytest.mark.parametrize('state', ['preparing', 'committing'])
 def test_snapshot_killed_in_a_step(state: str, web: Guest, lab: Lab, run_module: Runner) -> None:
     task = {'name': 'web', 'snapshot_name': 's1', 'quiesce': 'required'}
-    module = run_module.start('disk_snapshot', task)
-    until(f'the step {state}', lambda: f'state="{state}"' in (journal(web) or ''), 60)
+    module = in_step(state, web, run_module, task)
     module.kill()
 
     for_good(web)

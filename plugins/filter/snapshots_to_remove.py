@@ -16,7 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.plugin_utils.retention import 
 DOCUMENTATION = r"""
 name: snapshots_to_remove
 short_description: The snapshots of a domain that a retention does not keep
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

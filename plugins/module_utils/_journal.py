@@ -30,6 +30,7 @@ NAMESPACE = 'urn:disksnap:libvirt:journal:1'
 PREFIX = 'disksnap'
 QUIESCE_NAMESPACE = 'urn:disksnap:libvirt:quiesce:1'
 QUIESCE_PREFIX = 'disksnap-quiesce'
+VERSION = '1'
 
 # The states of a snapshot. Each is written before the act that it names.
 PREPARING = 'preparing'  # volumes may exist, no domain uses them.  Died here: delete them, forget the entry.
@@ -293,6 +294,10 @@ class Journal:
         return not self.snapshots and self.quiesce is None and not self.merges
 
 
+class LaterVersion(ValueError):
+    """A later release of this collection wrote the journal."""
+
+
 # -- XML ------------------------------------------------------------------------------------------------------
 
 _FORM = Form(
@@ -312,7 +317,7 @@ def to_xml(journal: Journal) -> str:
     Raises:
         DiskSnapError: if XML cannot hold a value; it names the field.
     """
-    root = etree.Element('journal', version='1')
+    root = etree.Element('journal', version=VERSION)
     for snapshot in journal.snapshots.values():
         root.append(_FORM.write('snapshot', snapshot))
     if journal.quiesce is not None:
@@ -325,15 +330,22 @@ def to_xml(journal: Journal) -> str:
 def from_xml(text: str) -> Journal:
     """Read a journal.
 
+    A field or an element that a later release has added is passed over, and is gone once this one writes. A release that
+    adds what earlier ones must not overlook raises the version, never the namespace, where they would not look.
+
     Raises:
+        LaterVersion: if it is of a later version.
         ValueError: if it is damaged; the message names the field.
     """
     try:
         root = parse(text, 'journal')
     except DiskSnapError as error:
         raise ValueError(str(error)) from error
-    if root.tag != 'journal' or root.get('version') != '1':
-        raise ValueError(f'version {root.get("version")!r} of <{root.tag}> is not known to this release')
+    version = root.get('version', '')
+    if root.tag != 'journal' or version != VERSION:
+        later = root.tag == 'journal' and version.isdecimal() and int(version) > int(VERSION)
+        kind = LaterVersion if later else ValueError
+        raise kind(f'version {root.get("version")!r} of <{root.tag}> is not known to this release')
     journal = Journal()
     snapshots = [_FORM.read(SnapshotRecord, element) for element in root.findall('snapshot')]
     quiesces = [_FORM.read(QuiesceRecord, element) for element in root.findall('quiesce')]
@@ -454,13 +466,13 @@ def _get(domain: t.Any, namespace: str) -> Journal:
     try:
         return from_xml(text)
     except ValueError as error:
-        raise DiskSnapError(
-            'Failed to read the journal',
-            domain=domain.name(),
-            why=str(error),
-            hint=f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it '
-            'with virsh metadata.',
-        ) from error
+        hint = (
+            f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it with '
+            'virsh metadata.'
+        )
+        if isinstance(error, LaterVersion):
+            hint = 'A later release of this collection wrote it. Use that one, or a newer one, on this domain.'
+        raise DiskSnapError('Failed to read the journal', domain=domain.name(), why=str(error), hint=hint) from error
 
 
 def _put(domain: t.Any, namespace: str, prefix: str, journal: Journal) -> None:

@@ -309,11 +309,20 @@ def test_a_pool_that_holds_no_files(guest: Guests, lab: Lab, run_module: Runner)
         lab.remove_pool('vg-none')
 
 
-def test_a_damaged_journal(guest: Guests, lab: Lab, run_module: Runner) -> None:
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('<journal version="1"><snapshot name="s0"/></journal>', ['state of <snapshot> is missing', 'virsh metadata']),
+        ('<journal version="2"/>', ["version '2' of <journal>", 'A later release of this collection wrote it']),
+    ],
+    ids=['damaged', 'of a later release'],
+)
+def test_a_journal_that_cannot_be_read(
+    guest: Guests, lab: Lab, run_module: Runner, text: str, words: list[str]
+) -> None:
     off = guest(GuestSpec('off', state='shutoff'), wait=False)
-    text = '<journal version="1"><snapshot name="s0"/></journal>'
     off.domain.setMetadata(2, text, 'disksnap', 'urn:disksnap:libvirt:journal:1', 2)
-    refused(lab, off, run_module, {}, 'domain off', 'journal', 'state of <snapshot> is missing')
+    refused(lab, off, run_module, {}, 'domain off', 'journal', *words)
 
 
 # -- the way to libvirt -----------------------------------------------------------------------------------------

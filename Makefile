@@ -6,9 +6,10 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint sanity unit live fleet hypervisor integration test demo bench sweep clean
+.PHONY: release release-check
 
 help: ## what there is (this list)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian packages, .venv
 	@tests/setup
@@ -25,6 +26,9 @@ unit: setup ## unit tests, no guest
 sanity: setup ## ansible-test sanity, without an ignore file
 	@tests/run sanity
 
+release-check: setup ## build what users install, look into it, install it, and run it on a real guest
+	@tests/run release
+
 live: setup ## tests on real guests
 	@tests/run live
 
@@ -38,13 +42,16 @@ integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
 test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live fleet hypervisor integration
+	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity release live fleet hypervisor integration
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench
 
 sweep: setup ## break each operation at each of its libvirt calls, on real guests; takes half an hour or more, ARGS='--every 20' minutes
 	@.venv/bin/python tests/sweep $(ARGS)
+
+release: setup ## make the changelog of the version in galaxy.yml of the fragments; see CONTRIBUTING.md
+	@.venv/bin/python tests/release/cut.py $(if $(DATE),--date $(DATE))
 
 clean: ## remove what the targets made in this folder
 	rm -rf .build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output

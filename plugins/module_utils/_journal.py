@@ -330,8 +330,8 @@ def to_xml(journal: Journal) -> str:
 def from_xml(text: str) -> Journal:
     """Read a journal.
 
-    A field or an element that a later release has added is passed over, and is gone once this one writes. A release that
-    adds what earlier ones must not overlook raises the version, never the namespace, where they would not look.
+    A field or an element that a later release has added is passed over, and is gone once this one writes. A release
+    that adds what earlier ones must not overlook raises the version, never the namespace, where they would not look.
 
     Raises:
         LaterVersion: if it is of a later version.

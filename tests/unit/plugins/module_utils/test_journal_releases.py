@@ -21,7 +21,7 @@ WRITTEN = {'everything', 'frozen', 'snapshot'}
 def facts(text: str) -> set[tuple[str, str]]:
     """All that a journal says, as path and value."""
     root: Any = etree.fromstring(text.encode(), etree.XMLParser(remove_blank_text=True, remove_comments=True))
-    found = set()
+    found: set[tuple[str, str]] = set()
     for element in root.iter():
         path = root.getroottree().getpath(element)
         found.update((f'{path}/@{name}', value) for name, value in element.attrib.items())

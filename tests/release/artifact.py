@@ -21,7 +21,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / '.venv' / 'bin'
-SECONDS = 180
+SECONDS = 300
 
 
 def sources() -> list[str]:

@@ -109,7 +109,7 @@ def written_for(state: State) -> list[str]:
     return [name for name in state.fragments if name.removeprefix(state.version)[:1] in ('.', '-')]
 
 
-def cut(root: Path, date: str) -> None:
+def cut(root: Path, date: datetime.date) -> None:
     """Write the changelog of the release.
 
     Raises:
@@ -124,7 +124,7 @@ def cut(root: Path, date: str) -> None:
             (root / 'changelogs' / 'fragments' / name).unlink()
     programs = Path(sys.executable).parent
     done = subprocess.run(
-        [str(programs / 'antsibull-changelog'), 'release', '--date', date, '--reload-plugins'],
+        [str(programs / 'antsibull-changelog'), 'release', '--date', date.isoformat(), '--reload-plugins'],
         cwd=root,
         env={**os.environ, 'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}'},
         stdin=subprocess.DEVNULL,
@@ -139,7 +139,8 @@ def cut(root: Path, date: str) -> None:
 def main() -> int:
     """Exit status 0 where it was cut."""
     parser = argparse.ArgumentParser(prog='cut.py', description=__doc__)
-    parser.add_argument('--date', default=datetime.date.today().isoformat(), help='of the release, as 2026-03-01')
+    day = datetime.date.fromisoformat
+    parser.add_argument('--date', type=day, default=datetime.date.today(), help='of the release, as 2026-03-01')
     try:
         cut(ROOT, parser.parse_args().date)
     except Refused as why:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -77,5 +78,5 @@ def test_a_refused_release_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / 'changelogs' / 'fragments' / '8-new.yml').write_text('minor_changes: [new]\n', encoding='utf-8')
     before = look(tmp_path)
     with pytest.raises(Refused, match=r'makes it 1\.1\.0'):
-        cut(tmp_path, '2026-03-01')
+        cut(tmp_path, datetime.date(2026, 3, 1))
     assert look(tmp_path) == before == State('1.0.0', ('1.0.0',), {'8-new.yml': frozenset({ADDED})})

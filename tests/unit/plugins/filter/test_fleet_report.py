@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from ansible_collections.disksnap.libvirt.plugins.filter.fleet_report import fle
 from ansible_collections.disksnap.libvirt.plugins.plugin_utils import chains, windows
 from ansible_collections.disksnap.libvirt.plugins.plugin_utils.report import FEW, MOST
 
+TEMPLATES = Path(__file__).resolve().parents[4] / 'roles' / 'fleet_snapshot' / 'templates'
 ASKED = {'snapshot_name': 's1', 'state': 'present'}
 
 
@@ -271,3 +274,13 @@ def test_a_name_that_is_too_long_keeps_its_ends(text: str, length: int) -> None:
     assert len(short) == min(len(text), length)
     assert short[0:1] == text[0:1]
     assert short[-1:] == text[-1:]
+
+
+# -- templates --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('path', sorted(TEMPLATES.rglob('*.j2')), ids=lambda path: path.name)
+def test_every_value_is_escaped(path: Path) -> None:
+    """Ansible's own environment does not, whatever the template says: since 2.19 it is a native one."""
+    values = re.findall(r'\{\{(.*?)\}\}', path.read_text(encoding='utf-8'))
+    assert [one for one in values if not one.rstrip().endswith('| e')] == []

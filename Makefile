@@ -5,7 +5,7 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit live fleet hypervisor integration test demo bench sweep clean
+.PHONY: help setup lint sanity unit browser live fleet hypervisor integration test demo bench sweep clean
 .PHONY: release release-check
 
 help: ## what there is (this list)
@@ -29,6 +29,9 @@ sanity: setup ## ansible-test sanity, without an ignore file
 release-check: setup ## build what users install, look into it, install it, and run it on a real guest
 	@tests/run release
 
+browser: setup ## the report, as a browser shows it; pictures go to .build/pictures
+	@tests/run browser
+
 live: setup ## tests on real guests
 	@tests/run live
 
@@ -42,7 +45,7 @@ integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
 test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity release live fleet hypervisor integration
+	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity release browser live fleet hypervisor integration
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

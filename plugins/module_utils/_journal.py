@@ -120,12 +120,16 @@ class DiskRecord:
 
 @dataclass
 class FreezeRecord:
-    """How the guest stood still: milliseconds from the freeze command to the end of the thaw, and who thawed."""
+    """How the guest stood still: milliseconds from the freeze command to the end of the thaw, and who thawed.
+
+    ``frozen_at`` is when the freeze was asked for, by the clock of the host; journals of earlier releases lack it.
+    """
 
     filesystems: int
     presynced: bool
     window_ms: float | None = None
     thawed_by: str | None = field(default=None, metadata={'check': _THAWER})
+    frozen_at: str | None = field(default=None, metadata={'check': _values.moment})
 
 
 @dataclass

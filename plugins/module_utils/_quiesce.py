@@ -16,6 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _rescue
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, state_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import timestamp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 
 T = t.TypeVar('T')
@@ -49,6 +50,7 @@ class Guest:
     foreign: bool = False
     frozen: bool = False
     started_ns: int = 0
+    frozen_at: str | None = None
     window_ms: float | None = None
     thawed_by: str | None = None
     held: bool | None = None
@@ -189,7 +191,7 @@ class Quiesce:
         side_by_side(self._freeze_one, [guest for guest in guests if guest.uuid in armed])
 
     def _freeze_one(self, guest: Guest) -> None:
-        guest.started_ns = time.monotonic_ns()
+        guest.frozen_at, guest.started_ns = timestamp(), time.monotonic_ns()
         wanted = guest.mountpoints
         try:
             guest.filesystems = self.agent(guest).freeze(wanted)

@@ -348,7 +348,9 @@ class Transaction:
                 continue
             member.warnings += guest.warnings
             if guest.filesystems or guest.foreign:
-                record.freeze = FreezeRecord(guest.filesystems, guest.presynced, guest.window_ms, guest.thawed_by)
+                record.freeze = FreezeRecord(
+                    guest.filesystems, guest.presynced, guest.window_ms, guest.thawed_by, guest.frozen_at
+                )
             if guest.error is None and guest.held:
                 record.consistency = 'filesystem'
                 continue

@@ -205,6 +205,12 @@ domains:
         presynced:
           description: Whether the guest wrote its dirty pages before.
           type: bool
+        frozen_at:
+          description:
+            - When the freeze was asked for, by the clock of the host that ran the module, in UTC.
+            - Null in check mode, and if the task did not freeze it.
+          type: str
+          sample: "2026-03-01T02:00:00.456Z"
         window_ms:
           description:
             - Milliseconds from the moment that the freeze was asked for until the thaw was confirmed.

@@ -21,3 +21,8 @@ def human(count: float | None) -> str:
     if unit == 'B':
         return f'{size:.0f} B'
     return f'{size:.0f} {unit}' if size >= 100 else f'{size:.1f} {unit}'
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of a thing: ``1 guest``, ``2 guests``."""
+    return f'{number} {thing}{"" if number == 1 else "s"}'

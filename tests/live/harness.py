@@ -386,7 +386,8 @@ def without_times(result: dict[str, Any]) -> dict[str, Any]:
     for domain in left['domains']:
         domain.pop('created_at')
         if domain['freeze']:
-            domain['freeze'].pop('window_ms')
+            for key in ('window_ms', 'frozen_at'):
+                domain['freeze'].pop(key)
     return left
 
 

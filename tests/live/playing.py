@@ -28,8 +28,9 @@ def playbook(
     *words: str,
     timeout: float = 300,
     more: dict[str, str] | None = None,
+    hosts: dict[str, dict[str, Any]] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``disksnap.libvirt.NAME``, or a file, on the host hv1; what became of it, whatever that is.
+    """Run ``disksnap.libvirt.NAME``, or a file, on the host hv1, or on others; what became of it, whatever that is.
 
     Args:
         lab: whose libvirtd it talks to.
@@ -39,9 +40,10 @@ def playbook(
         words: more for the command line.
         timeout: seconds.
         more: of the environment.
+        hosts: with their variables, instead of hv1.
     """
     inventory = directory / 'inventory.yml'
-    inventory.write_text(yaml.safe_dump({'all': {'hosts': {'hv1': HOST}}}), encoding='utf-8')
+    inventory.write_text(yaml.safe_dump({'all': {'hosts': hosts or {'hv1': HOST}}}), encoding='utf-8')
     extra = directory / 'extra.json'
     extra.write_text(json.dumps({'fleet_snapshot_uri': lab.uri, **variables}), encoding='utf-8')
     what = name if '/' in name else f'disksnap.libvirt.{name}'

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import timestamp
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Guests,
     Runner,
@@ -63,6 +64,7 @@ def test_takes_a_frozen_point_in_time_of_all_disks(web: Guest, lab: Lab, run_mod
     freeze = domain['freeze']
     assert (freeze['filesystems'], freeze['presynced'], freeze['thawed_by']) == (3, True, 'module')
     assert 0 < freeze['window_ms'] < 60_000
+    assert domain['created_at'] <= freeze['frozen_at'] <= timestamp()
     assert not frozen(web)
     assert [disk['target'] for disk in domain['disks']] == TARGETS
     for disk in domain['disks']:
@@ -110,6 +112,7 @@ def test_check_mode_predicts_all_but_times_and_leaves_nothing(web: Guest, lab: L
     assert without_times(predicted) == without_times(real)
     assert predicted['changed'] is True
     assert predicted['domains'][0]['freeze']['window_ms'] is None
+    assert predicted['domains'][0]['freeze']['frozen_at'] is None
 
 
 def test_diff_shows_the_disk_before_and_after(web: Guest, run_module: Runner) -> None:

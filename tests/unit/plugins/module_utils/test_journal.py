@@ -77,7 +77,12 @@ DISKS = st.builds(
     identity=st.none() | st.dictionaries(TEXT, TEXT, max_size=2).map(json.dumps),
 )
 FREEZES = st.builds(
-    FreezeRecord, filesystems=COUNT, presynced=st.booleans(), window_ms=st.none() | MS, thawed_by=THAWER
+    FreezeRecord,
+    filesystems=COUNT,
+    presynced=st.booleans(),
+    window_ms=st.none() | MS,
+    thawed_by=THAWER,
+    frozen_at=st.none() | st.just('2026-03-01T02:00:00.123Z'),
 )
 OWNERS = st.builds(Owner, host=TEXT, boot_id=st.text(CHARACTERS), pid=COUNT, start=COUNT)
 REVERTS = st.builds(

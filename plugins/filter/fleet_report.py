@@ -16,7 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.plugin_utils.report import bui
 DOCUMENTATION = r"""
 name: fleet_report
 short_description: What a report shows of a fleet
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

@@ -36,11 +36,12 @@ ON_XFS = ('file', '/srv/xfs/inner-vde.img')
 ON_BTRFS = ('file', '/srv/btrfs/guests/inner-vdd.img')
 
 
-def define(hv: Hypervisor, scratch: Path, disks: dict[str, tuple[str, str]]) -> None:
+def define(hv: Hypervisor, scratch: Path, like: str, disks: dict[str, tuple[str, str]]) -> None:
     """Have db1 in the place of the guests that the hypervisor has, on disks of theirs."""
     for name in ('inner', 'spare', 'db1'):
-        hv.run(['virsh', '-q', 'destroy', name], check=False)
-    domain: Any = etree.fromstring(hv.run(['virsh', 'dumpxml', '--inactive', 'spare']).stdout.encode())
+        for command in ('destroy', 'undefine'):
+            hv.run(['virsh', '-q', command, name], check=False)
+    domain: Any = etree.fromstring(like.encode())
     domain.find('name').text = 'db1'
     domain.remove(domain.find('uuid'))
     devices = domain.find('devices')
@@ -54,8 +55,6 @@ def define(hv: Hypervisor, scratch: Path, disks: dict[str, tuple[str, str]]) -> 
     local = scratch / 'db1.xml'
     local.write_bytes(etree.tostring(domain))
     hv.put(local, '/root/db1.xml')
-    for name in ('inner', 'spare'):
-        hv.run(['virsh', '-q', 'undefine', name], check=False)
     hv.run(['virsh', '-q', 'define', '/root/db1.xml'])
 
 
@@ -92,9 +91,10 @@ def test_the_examples_that_need_lvm(hv: Hypervisor, tmp_path: Path) -> None:
     assert part.kind == PART
     whole = {'name': 'part', 'disksnap.libvirt.disk_snapshot': {'name': 'db1', 'snapshot_name': 'part', **part.body}}
 
-    define(hv, tmp_path, {**DISKS, 'vdc': ON_XFS})
+    like = hv.run(['virsh', 'dumpxml', '--inactive', 'spare']).stdout
+    define(hv, tmp_path, like, {**DISKS, 'vdc': ON_XFS})
     play(hv, tmp_path, each.body, back.body, gone('weekly'), guide.body, gone('nightly'), whole, gone('part'))
-    define(hv, tmp_path, {**DISKS, 'vdc': ON_BTRFS})
+    define(hv, tmp_path, like, {**DISKS, 'vdc': ON_BTRFS})
     play(hv, tmp_path, three.body, gone('nightly'))
     left = {name.strip() for name in hv.run(['lvs', '--noheadings', '-o', 'lv_name', 'vg0']).stdout.split()}
     assert left == {'classic', 'images', 'spare', 'thin', 'tpool'}

@@ -15,7 +15,7 @@ import yaml
 
 from ansible_collections.disksnap.libvirt.tests.live.examples import Example
 from ansible_collections.disksnap.libvirt.tests.live.harness import chain, journal, ready
-from ansible_collections.disksnap.libvirt.tests.live.stage import HOST, Outcome, Scene, Stage, Variables
+from ansible_collections.disksnap.libvirt.tests.live.stage import HOST, Outcome, Scene, Stage, Variables, play, run
 from disksnap_lab import DiskSpec, GuestSpec, check_copy
 
 SNAPSHOT = 'disksnap.libvirt.disk_snapshot'
@@ -101,6 +101,20 @@ def _defined_anew(stage: Stage, directory: Path) -> None:
     assert 'definitions_differ' in {problem['code'] for problem in told['problems']}
 
 
+# -- virsh ------------------------------------------------------------------------------------------------------------
+
+
+def _one_by_virsh(stage: Stage, directory: Path) -> Variables:
+    run('virsh', '-q', '-c', stage.lab.uri, 'snapshot-create-as', 'db1', 'by-hand', '--disk-only')
+    return {}
+
+
+def _named(stage: Stage, shown: Sequence[Example], variables: Variables, directory: Path) -> list[Outcome]:
+    outcomes = play(stage, shown, variables, directory)
+    assert outcomes[-1].result['msg'] == ['by-hand']
+    return outcomes
+
+
 INTEROPERATION = [
     Scene(
         'the inventory of community.libvirt',
@@ -118,5 +132,7 @@ INTEROPERATION = [
     Scene(
         'snapshots of virsh',
         ('guide_interop: Look at a guest', "guide_interop: Name the snapshots that are libvirt's own"),
+        before=_one_by_virsh,
+        play=_named,
     ),
 ]

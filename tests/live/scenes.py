@@ -85,11 +85,8 @@ def _answers_of_an_array(stage: Stage, directory: Path) -> Variables:
     task = {'step': 'prepare', 'snapshot_name': 'asked', 'group': 'asked', 'name': 'db1', 'disks': disks}
     [group] = fleet_array({'hv1': stage.run_module('snapshot_step', task)})
     assert [disk['target'] for disk in group['volumes'][0]['disks']] == ['vdb']
-    return {'group': group}
-
-
-def _volumes_of_an_array(stage: Stage, directory: Path) -> Variables:
     return {
+        'group': group,
         'fleet_snapshot_name': 'nightly',
         'fleet_snapshot_array_group': 'databases',
         'fleet_snapshot_array_volumes': [{'volume': {'volume': 'db1_log', 'image': 'db1.raw'}}],
@@ -214,6 +211,9 @@ SCENES = [
             'snapshot_step: Get everything ready, on all hosts of the play',
             'fleet_verdict: Whether all hosts are ready',
             'fleet_array: What the arrays are to be asked for',
+            'fleet_domains: All but those for trying things out',
+            'fleet_list: Two names',
+            'fleet_list: Two disks',
         ),
         after=_abandoned('nightly', '2026-03-01-nightly', 'app1', 'db1'),
     ),
@@ -225,16 +225,12 @@ SCENES = [
         ),
     ),
     Scene(
-        'names and patterns',
-        (
-            'fleet_domains: All but those for trying things out',
-            'fleet_list: Two names',
-            'fleet_list: Two disks',
-        ),
-    ),
-    Scene(
         'what an array returned',
-        ('fleet_identities: Whose they are',),
+        (
+            'fleet_identities: Whose they are',
+            'guide_method_array: Say where they can be read',
+            'guide_method_array: Say what they are called',
+        ),
         before=_answers_of_an_array,
         after=_abandoned('asked', 'asked', 'db1'),
     ),
@@ -273,11 +269,6 @@ SCENES = [
         ('guide_method_array: Snapshot a database whose log is on an array',),
         before=_an_array,
         after=_array_has_let_go,
-    ),
-    Scene(
-        'what the tasks for an array return',
-        ('guide_method_array: Say where they can be read', 'guide_method_array: Say what they are called'),
-        before=_volumes_of_an_array,
     ),
     *INTEROPERATION,
 ]

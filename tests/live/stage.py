@@ -22,7 +22,16 @@ import libvirt
 import yaml
 
 from ansible_collections.disksnap.libvirt.tests.live.examples import PART, PLAY, TASK, Example
-from ansible_collections.disksnap.libvirt.tests.live.harness import COLLECTIONS, ROOT, Guests, Runner, put_back, ready
+from ansible_collections.disksnap.libvirt.tests.live.harness import (
+    COLLECTIONS,
+    ROOT,
+    Guests,
+    Runner,
+    chain,
+    journal,
+    put_back,
+    ready,
+)
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab, check_copy
 
 HOST = {'ansible_connection': 'local', 'ansible_python_interpreter': '/usr/bin/python3'}
@@ -82,6 +91,8 @@ class Stage:
     def put_back(self) -> None:
         """Remove the snapshots that there are, newest first, by our module and else by hand; all guests run on."""
         for guest in self.guests.values():
+            if journal(guest) is None and all(len(chain(guest, target)) == 1 for target in guest.disks):
+                continue
             for target in guest.disks:
                 if guest.domain.blockJobInfo(target, 0):
                     guest.domain.blockJobAbort(target, 0)
@@ -131,6 +142,7 @@ class Stage:
             'ANSIBLE_CALLBACK_PLUGINS': str(ROOT / 'tests' / 'live' / 'callback'),
             'ANSIBLE_COLLECTIONS_PATH': str(COLLECTIONS),
             'ANSIBLE_FORCE_COLOR': '0',
+            'ANSIBLE_PIPELINING': '1',
             'DISKSNAP_OUTCOMES': str(written),
             'DISKSNAP_TESTS': str(os.getpid()),
             'LC_ALL': 'C.UTF-8',

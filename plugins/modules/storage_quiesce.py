@@ -77,7 +77,7 @@ EXAMPLES = r"""
       - name: db1
     state: thawed
   register: thaw
-  failed_when: thaw is failed or thaw.domains | rejectattr('thawed_by', 'eq', 'module') | list
+  failed_when: thaw is failed or thaw.domains | rejectattr('thawed_by', 'eq', 'module') | list | length > 0
 """
 
 RETURN = r"""

@@ -89,6 +89,9 @@ class Handle:
     def hasManagedSaveImage(self, _flags: int) -> int:
         return int(self.saved)
 
+    def listAllSnapshots(self, _flags: int) -> list[None]:
+        return []
+
 
 class Pools:
     """A pool that sees a few images."""

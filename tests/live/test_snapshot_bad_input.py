@@ -356,7 +356,7 @@ def test_without_libvirt_python(odd: Guest, lab: Lab, run_module: Runner, withou
         failure = run_module.start(
             'disk_snapshot',
             {'name': 'odd', 'snapshot_name': 's1'},
-            python=('/usr/bin/python3', '-S'),
+            flags=('-S',),
             path=without_packages,
         ).wait()
     assert failure['failed']
@@ -372,7 +372,7 @@ def test_without_lxml(odd: Guest, lab: Lab, run_module: Runner, without_packages
         failure = run_module.start(
             'disk_snapshot',
             {'name': 'odd', 'snapshot_name': 's1'},
-            python=('/usr/bin/python3', '-S'),
+            flags=('-S',),
             path=without_packages,
         ).wait()
     assert failure['failed']

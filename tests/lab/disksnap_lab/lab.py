@@ -15,7 +15,7 @@ from typing import Any
 import libvirt
 from lxml import etree
 
-from . import base_disks, domain_xml, images, mounts
+from . import base_disks, domain_xml, images, mounts, view
 from .commands import run
 from .daemon import Daemon, assert_root
 from .domain_xml import HostFiles, Source
@@ -23,7 +23,7 @@ from .errors import LabError
 from .guest import Guest
 from .guest_image import GuestImage, guest_image
 from .images import MadeDisk
-from .paths import LabPaths, locked, root
+from .paths import LabPaths, is_name, locked, root
 from .spec import GuestSpec
 from .waiting import wait_for
 
@@ -34,7 +34,8 @@ GUEST_OVERHEAD_MIB = 100  # what QEMU under TCG takes beyond the guest's own mem
 def names() -> list[str]:
     """All labs that were brought up and not taken down, alive or not."""
     directory = root() / 'labs'
-    return sorted(path.name for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+    found = directory.iterdir() if directory.is_dir() else []
+    return sorted(path.name for path in found if path.is_dir() and is_name(path.name))
 
 
 def _require_memory(mib: int, what: str) -> None:
@@ -46,11 +47,15 @@ def _require_memory(mib: int, what: str) -> None:
 
 
 class Lab:
-    """One lab by its name. Making the object does nothing yet: up() does, or an earlier process did."""
+    """One lab by its name. Making the object does nothing yet: up() does, or an earlier process did.
 
-    def __init__(self, name: str = 'lab', daemon: Daemon | None = None) -> None:
+    system: a Debian release whose libvirt and QEMU the lab is to have, by its list in tests/lab/systems; without one
+    it has this machine's.
+    """
+
+    def __init__(self, name: str = 'lab', daemon: Daemon | None = None, system: str | None = None) -> None:
         self.name = name
-        self.daemon = daemon or Daemon(LabPaths(name))
+        self.daemon = daemon or Daemon(LabPaths(name), system)
         self.paths = self.daemon.paths
         self._connection: libvirt.virConnect | None = None
         self._image: GuestImage | None = None
@@ -66,6 +71,11 @@ class Lab:
     def uri(self) -> str:
         """Connection URI for virsh, the collection, anybody on this machine."""
         return self.paths.uri
+
+    @property
+    def python(self) -> str:
+        """The Python that belongs to the lab's libvirtd: with the libvirt and lxml of the same release."""
+        return view.interpreter(self.paths)
 
     @property
     def guest_image(self) -> GuestImage:

@@ -5,7 +5,7 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit live fleet hypervisor integration test demo bench sweep clean
+.PHONY: help setup lint sanity unit live trixie trixieall fleet ee hypervisor integration test demo bench sweep clean
 
 help: ## what there is (this list)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +28,17 @@ sanity: setup ## ansible-test sanity, without an ignore file
 live: setup ## tests on real guests
 	@tests/run live
 
+trixie: setup ## the core of those, on Debian 13's libvirt and QEMU
+	@tests/run trixie
+
+trixieall: setup ## all tests on real guests, on Debian 13's libvirt and QEMU
+	@tests/run trixieall
+
 fleet: setup ## tests by ssh on several hypervisors at once
 	@tests/run fleet
+
+ee: setup ## what an execution environment needs, and a play in one
+	@tests/run ee
 
 hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppArmor
 	@tests/run hypervisor
@@ -37,8 +46,8 @@ hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppAr
 integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
-test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live fleet hypervisor integration
+test: setup ## all of the above but trixieall, the quick ones first; WITHOUT=hypervisor leaves that part out
+	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live trixie fleet ee hypervisor integration
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

@@ -17,8 +17,8 @@ from .commands import require, run
 from .paths import SOURCE, LabPaths, root
 
 _CHECKOUT = SOURCE.parents[1]
-# of this machine, beside the lab's files and the checkout
-_SHARED = (Path('/dev'), Path('/proc'), Path('/sys'), Path('/run'), Path('/tmp'))
+# of this machine, beside the lab's files and the checkout; the last is where Ansible puts the modules
+_SHARED = ('/dev', '/proc', '/sys', '/run', '/tmp', tempfile.gettempdir(), Path.home() / '.ansible')
 _PYTHON = """\
 #!/bin/sh
 exec {chroot} '{view}' /usr/bin/python3 "$@"
@@ -43,9 +43,10 @@ def mount_at(view: Path, tree: Path, base: Path) -> None:
     run(['mount', '--bind', tree, view])
     # else what is mounted on it would show up in the tree, and in the views of other labs
     run(['mount', '--make-private', view])
-    shared = dict.fromkeys([*_SHARED, Path(tempfile.gettempdir()), Path.home(), _CHECKOUT, root()])
-    for path in shared:
+    for path in dict.fromkeys([*map(Path, _SHARED), root(), _CHECKOUT]):
+        path.mkdir(exist_ok=True)
         _bind(path, view, '--bind')
+    run(['mount', '-o', 'remount,bind,ro', inside(_CHECKOUT, view)])
     # What is mounted below the lab's files later is seen here as well; but to unmount it here must not reach them.
     _bind(base, view, '--rbind')
     run(['mount', '--make-rslave', inside(base, view)])

@@ -78,6 +78,11 @@ class Lab:
         return view.interpreter(self.paths)
 
     @property
+    def top(self) -> Path:
+        """The root directory of the lab's system, as this machine sees it."""
+        return self.paths.view if view.mounted(self.paths) else Path('/')
+
+    @property
     def guest_image(self) -> GuestImage:
         """Kernel and initramfs of the guests; built on first use."""
         if self._image is None:

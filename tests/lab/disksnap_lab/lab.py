@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from .waiting import wait_for
 
 LAB_MIB = 150
 GUEST_OVERHEAD_MIB = 100  # what QEMU under TCG takes beyond the guest's own memory
+# A guest that boots with the memory of its spec on QEMU 7.2 runs out of it on 10.0, and kills its agent or its mount.
+_NEWER_QEMU, _NEWER_QEMU_MIB = 10_000_000, 32
 
 
 def names() -> list[str]:
@@ -250,6 +253,8 @@ class Lab:
         """Make disks and domain, and start it unless the spec says shut off. Does not wait for the boot."""
         if Guest.record_path(self, spec.name).exists():
             raise LabError(f'Lab {self.name} has a guest {spec.name} already')
+        if self.connection.getVersion() >= _NEWER_QEMU:
+            spec = replace(spec, memory_mib=spec.memory + _NEWER_QEMU_MIB)
         if spec.state != 'shutoff':
             _require_memory(spec.memory + GUEST_OVERHEAD_MIB, f'guest {spec.name}')
         directory = Path(spec.directory or self.paths.images / spec.name)

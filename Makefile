@@ -46,8 +46,8 @@ hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppAr
 integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
-test: setup ## all of the above but trixieall, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live trixie fleet ee hypervisor integration
+test: setup ## all of the above but trixie, trixieall and ee, the quick ones first; WITHOUT=hypervisor leaves that part out
+	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live fleet hypervisor integration
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

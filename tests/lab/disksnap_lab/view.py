@@ -19,10 +19,7 @@ from .paths import SOURCE, LabPaths, root
 _CHECKOUT = SOURCE.parents[1]
 # of this machine, beside the lab's files and the checkout; the last is where Ansible puts the modules
 _SHARED = ('/dev', '/proc', '/sys', '/run', '/tmp', tempfile.gettempdir(), Path.home() / '.ansible')
-_PYTHON = """\
-#!/bin/sh
-exec {chroot} '{view}' /usr/bin/python3 "$@"
-"""
+_PYTHON = '#!/bin/sh\nexec {chroot} "{view}" /usr/bin/python3 "$@"\n'
 
 
 def mounted(paths: LabPaths) -> bool:

@@ -5,8 +5,8 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit browser live fleet hypervisor integration test demo bench sweep clean
-.PHONY: release release-check
+.PHONY: help setup lint sanity unit browser live trixie trixieall fleet ee hypervisor integration test demo bench sweep
+.PHONY: clean release release-check
 
 help: ## what there is (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,17 @@ browser: setup ## the report, as a browser shows it; pictures go to .build/pictu
 live: setup ## tests on real guests
 	@tests/run live
 
+trixie: setup ## the core of those, on Debian 13's libvirt and QEMU
+	@tests/run trixie
+
+trixieall: setup ## all tests on real guests, on Debian 13's libvirt and QEMU
+	@tests/run trixieall
+
 fleet: setup ## tests by ssh on several hypervisors at once
 	@tests/run fleet
+
+ee: setup ## what an execution environment needs, and a play in one
+	@tests/run ee
 
 hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppArmor
 	@tests/run hypervisor
@@ -44,7 +53,7 @@ hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppAr
 integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
-test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves that part out
+test: setup ## all of the above but trixie, trixieall and ee, the quick ones first; WITHOUT=hypervisor leaves that part out
 	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity release browser live fleet hypervisor integration
 
 bench: setup ## measure how long guests stand still

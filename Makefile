@@ -5,10 +5,10 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit live fleet hypervisor integration test demo bench sweep clean
+.PHONY: help setup lint sanity unit cores live fleet hypervisor integration test test-all demo bench sweep clean
 
 help: ## what there is (this list)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian packages, .venv
 	@tests/setup
@@ -25,6 +25,9 @@ unit: setup ## unit tests, no guest
 sanity: setup ## ansible-test sanity, without an ignore file
 	@tests/run sanity
 
+cores: setup ## sanity and unit tests with the newest and the oldest ansible-core
+	@tests/run cores
+
 live: setup ## tests on real guests
 	@tests/run live
 
@@ -38,7 +41,10 @@ integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
 test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live fleet hypervisor integration
+	@WITHOUT="$(WITHOUT)" tests/run lint unit cores live fleet hypervisor integration
+
+test-all: setup ## all of the above with every ansible-core and Python that this machine has; ends with a table
+	@WITHOUT="$(WITHOUT)" tests/run lint unit live fleet hypervisor matrix
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

@@ -17,7 +17,6 @@ sys.path[:0] = [str(ROOT / '.build' / 'collections')]
 from ansible_collections.disksnap.libvirt.tests.matrix.cells import Cell, all_cells, quick_cells  # noqa: E402
 from ansible_collections.disksnap.libvirt.tests.matrix.machine import (  # noqa: E402
     PYTHONS,
-    Core,
     find_pythons,
     read_cores,
 )

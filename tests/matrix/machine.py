@@ -43,7 +43,8 @@ class Core:
         """The Python to run it with: Debian's own where that can, else the newest that can."""
         able = [version for version in sorted(pythons, key=order) if version in self.pythons]
         own = [version for version in able if pythons[version] == DEBIAN]
-        return (own or able or [None])[-1]
+        best = own or able
+        return best[-1] if best else None
 
 
 def read_cores(lines: Iterable[str]) -> list[Core]:
@@ -70,4 +71,5 @@ def _makes_venvs(python: Path) -> bool:
     """Whether it is there, and has what Debian has in a package of its own."""
     if not os.access(python, os.X_OK):
         return False
-    return subprocess.run([python, '-c', 'import ensurepip'], capture_output=True, timeout=60, check=False).returncode == 0
+    answer = subprocess.run([python, '-c', 'import ensurepip'], capture_output=True, timeout=60, check=False)
+    return answer.returncode == 0

@@ -62,7 +62,8 @@ def _fingerprint(folder: Path, interpreter: Path, requirements: Sequence[str], l
     """What it is made from; it is made anew when any of it changes."""
     version = subprocess.run([interpreter, '--version'], capture_output=True, text=True, timeout=60, check=True).stdout
     text = [str(folder), str(interpreter.resolve()), version, *requirements]
-    return hashlib.sha256('\n'.join([*text, *(path.read_text(encoding='utf-8') for path in lists)]).encode()).hexdigest()
+    text += [path.read_text(encoding='utf-8') for path in lists]
+    return hashlib.sha256('\n'.join(text).encode()).hexdigest()
 
 
 def _make(folder: Path, interpreter: Path, requirements: Sequence[str]) -> None:
@@ -75,10 +76,17 @@ def _make(folder: Path, interpreter: Path, requirements: Sequence[str]) -> None:
         _run([folder / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check', *requirements])
     except subprocess.CalledProcessError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise NotMade(f'{folder.name} could not be made (a first run needs the network): {error.stdout[-2000:]}') from None
+        why = f'(a first run needs the network): {error.stdout[-2000:]}'
+        raise NotMade(f'{folder.name} could not be made {why}') from None
 
 
 def _run(argv: Sequence[str | Path]) -> None:
     subprocess.run(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT, check=True
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
     )

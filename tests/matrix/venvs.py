@@ -41,7 +41,7 @@ def unit_venv(python: str, interpreter: Path) -> Path:
 
 def _venv(name: str, interpreter: Path, requirements: Sequence[str], lists: Sequence[Path]) -> Path:
     folder = VENVS / name
-    with _one_at_a_time():
+    with _alone(name):
         wanted = _fingerprint(folder, interpreter, requirements, lists)
         stamp = folder / STAMP
         if not stamp.exists() or stamp.read_text(encoding='utf-8') != wanted:
@@ -51,9 +51,10 @@ def _venv(name: str, interpreter: Path, requirements: Sequence[str], lists: Sequ
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def _alone(name: str) -> Iterator[None]:
+    """Two runs (two terminals) must not make the same one at once."""
     VENVS.mkdir(parents=True, exist_ok=True)
-    with open(VENVS / 'lock', 'w', encoding='utf-8') as lock:
+    with open(VENVS / f'{name}.lock', 'w', encoding='utf-8') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -25,7 +25,7 @@ unit: setup ## unit tests, no guest
 sanity: setup ## ansible-test sanity, without an ignore file
 	@tests/run sanity
 
-cores: setup ## sanity and unit tests with the newest and the oldest ansible-core
+cores: setup ## sanity and unit tests with the newest and the oldest ansible-core, the role with the oldest
 	@tests/run cores
 
 live: setup ## tests on real guests

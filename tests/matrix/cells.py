@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ansible_collections.disksnap.libvirt.tests.matrix.machine import PYTHONS, Core, order
 
-SANITY, UNITS, INTEGRATION = 'sanity', 'units', 'integration'
+SANITY, UNITS, ROLE, INTEGRATION = 'sanity', 'units', 'role', 'integration'
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,14 @@ class Cell:
 
     def argv(self) -> list[str]:
         """The arguments of ``tests/ansible-test``."""
-        more = {UNITS: ['--python', self.python], INTEGRATION: ['--continue-on-error']}.get(self.test, [])
-        return ['--core', self.core.name, self.test, *more]
+        words = {
+            SANITY: [SANITY],
+            UNITS: [UNITS, '--python', self.python],
+            # what runs on the controller, and depends on the core the most
+            ROLE: [INTEGRATION, 'role_fleet_snapshot'],
+            INTEGRATION: [INTEGRATION, '--continue-on-error'],
+        }
+        return ['--core', self.core.name, *words[self.test]]
 
 
 def all_cells(cores: Sequence[Core], pythons: Mapping[str, Path]) -> list[Cell]:
@@ -50,7 +56,10 @@ def all_cells(cores: Sequence[Core], pythons: Mapping[str, Path]) -> list[Cell]:
 
 
 def quick_cells(cores: Sequence[Core], pythons: Mapping[str, Path]) -> list[Cell]:
-    """The newest core and the oldest, each with the Python that runs it; the oldest Python where that is another."""
+    """The newest core and the oldest, each with the Python that runs it; the oldest Python where that is another.
+
+    Other tests on guests run with a new core, so the role is played with the oldest as well.
+    """
     able = [core for core in cores if core.choose(pythons)]
     cells = []
     for core in dict.fromkeys([*able[-1:], *able[:1]]):
@@ -58,6 +67,7 @@ def quick_cells(cores: Sequence[Core], pythons: Mapping[str, Path]) -> list[Cell
     for core in able[:1]:
         oldest = Cell(core, UNITS, min(pythons, key=order))
         cells += [oldest] if oldest not in cells else []
+        cells.append(Cell(core, ROLE))
     return cells
 
 

@@ -14,12 +14,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.disksnap.libvirt.tests.matrix.cells import INTEGRATION, SANITY, UNITS, Cell
+from ansible_collections.disksnap.libvirt.tests.matrix.cells import INTEGRATION, ROLE, SANITY, UNITS, Cell
 from ansible_collections.disksnap.libvirt.tests.matrix.venvs import ROOT
 
 LOGS = ROOT / '.build' / 'log' / 'matrix'
 #: Seconds that a busy machine may take, environments that have yet to be made included.
-TIMEOUTS = {SANITY: 2400.0, UNITS: 2400.0, INTEGRATION: 5400.0}
+TIMEOUTS = {SANITY: 2400.0, UNITS: 2400.0, ROLE: 2400.0, INTEGRATION: 5400.0}
 #: What tests/ansible-test ends with.
 CLOSING = re.compile(r'^ansible-test \S+: (\d+) passed, (\d+) failed$', re.MULTILINE)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ansible_collections.disksnap.libvirt.tests.matrix.cells import INTEGRATION, SANITY
+from ansible_collections.disksnap.libvirt.tests.matrix.cells import INTEGRATION, ROLE, SANITY, UNITS
 from ansible_collections.disksnap.libvirt.tests.matrix.machine import Core, order
 from ansible_collections.disksnap.libvirt.tests.matrix.run import FAILED, NOT_RUN, PASSED, Outcome
 
@@ -46,4 +46,4 @@ def _words(outcome: Outcome, reasons: Sequence[str]) -> str:
 
 def _place(column: str) -> tuple[int, tuple[int, ...]]:
     test, _, python = column.partition(' ')
-    return [SANITY, INTEGRATION].index(test) if test in (SANITY, INTEGRATION) else 2, order(python) if python else ()
+    return [SANITY, ROLE, INTEGRATION, UNITS].index(test), order(python) if python else ()

@@ -66,12 +66,12 @@ def test_the_python_of_a_core(core: Core, pythons: dict[str, Path], chosen: str 
 @pytest.mark.parametrize(
     ('pythons', 'names'),
     [
-        (machine(), ['2.19 sanity', '2.19 units 3.11', '2.16 sanity', '2.16 units 3.11']),
+        (machine(), ['2.19 sanity', '2.19 units 3.11', '2.16 sanity', '2.16 units 3.11', '2.16 role']),
         (
             machine('3.9', '3.10', '3.13'),
-            ['2.21 sanity', '2.21 units 3.13', '2.16 sanity', '2.16 units 3.11', '2.16 units 3.9'],
+            ['2.21 sanity', '2.21 units 3.13', '2.16 sanity', '2.16 units 3.11', '2.16 units 3.9', '2.16 role'],
         ),
-        (machine(own='3.13'), ['2.21 sanity', '2.21 units 3.13', '2.19 sanity', '2.19 units 3.13']),
+        (machine(own='3.13'), ['2.21 sanity', '2.21 units 3.13', '2.19 sanity', '2.19 units 3.13', '2.19 role']),
         (machine(own='3.8'), []),
     ],
 )

@@ -20,7 +20,7 @@ from ansible_collections.disksnap.libvirt.tests.matrix.machine import (  # noqa:
     find_pythons,
     read_cores,
 )
-from ansible_collections.disksnap.libvirt.tests.matrix.run import FAILED, run  # noqa: E402
+from ansible_collections.disksnap.libvirt.tests.matrix.run import FAILED, last_words, run  # noqa: E402
 from ansible_collections.disksnap.libvirt.tests.matrix.table import closing_line, table  # noqa: E402
 from ansible_collections.disksnap.libvirt.tests.matrix.venvs import NotMade, core_venv, unit_venv  # noqa: E402
 
@@ -73,6 +73,8 @@ def run_cells(cells: list[Cell]) -> int:
         if not cell.reason:
             done = outcomes[-1]
             print(f'{cell.name:<20} {done.state} ({done.seconds:.0f} s) {done.reason}'.rstrip(), flush=True)
+            if done.state == FAILED:
+                print(*(f'    {line}' for line in last_words(cell)), sep='\n', flush=True)
     pythons = find_pythons()
     print('', *table(outcomes, {core: core.choose(pythons) or '' for core in CORES}), '', sep='\n')
     print(f'{(time.monotonic() - started) / 60:.0f} min')

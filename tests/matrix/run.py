@@ -42,11 +42,21 @@ def run(cell: Cell) -> Outcome:
     if cell.reason:
         return Outcome(cell, NOT_RUN, reason=cell.reason)
     LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f'{cell.name.replace(" ", "-")}.log'
+    log = log_of(cell)
     started = time.monotonic()
     with open(log, 'wb') as output:
         status = _status([str(ROOT / 'tests' / 'ansible-test'), *cell.argv()], output.fileno(), TIMEOUTS[cell.test])
     return judge(cell, status, log, time.monotonic() - started)
+
+
+def log_of(cell: Cell) -> Path:
+    """Where all that it prints is kept."""
+    return LOGS / f'{cell.name.replace(" ", "-")}.log'
+
+
+def last_words(cell: Cell, lines: int = 60) -> list[str]:
+    """The end of its log, for those who see nothing but what is printed."""
+    return log_of(cell).read_text(encoding='utf-8', errors='replace').splitlines()[-lines:]
 
 
 def judge(cell: Cell, status: int | None, log: Path, seconds: float) -> Outcome:

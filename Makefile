@@ -5,8 +5,8 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit browser live trixie trixieall fleet ee hypervisor integration test demo bench sweep
-.PHONY: clean release release-check
+.PHONY: help setup lint sanity unit cores browser live trixie trixieall fleet ee hypervisor integration test test-all
+.PHONY: demo bench sweep clean release release-check
 
 help: ## what there is (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ unit: setup ## unit tests, no guest
 
 sanity: setup ## ansible-test sanity, without an ignore file
 	@tests/run sanity
+
+cores: setup ## sanity and unit tests with the newest and the oldest ansible-core, the role with the oldest
+	@tests/run cores
 
 release-check: setup ## build what users install, look into it, install it, and run it on a real guest
 	@tests/run release
@@ -53,8 +56,11 @@ hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppAr
 integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
-test: setup ## all of the above but trixie, trixieall and ee, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity release browser live fleet hypervisor integration
+test: setup ## lint, unit, cores, release-check, browser, live, fleet, hypervisor, integration; WITHOUT=live leaves one out
+	@WITHOUT="$(WITHOUT)" tests/run lint unit cores release browser live fleet hypervisor integration
+
+test-all: setup ## all of the above with every ansible-core and Python that this machine has; ends with a table
+	@WITHOUT="$(WITHOUT)" tests/run lint unit release browser live trixieall fleet ee hypervisor matrix
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

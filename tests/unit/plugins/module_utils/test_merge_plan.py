@@ -114,7 +114,8 @@ class Pools:
     def all_volumes(self) -> list[VolumeInfo]:
         return [volume for path in self.backing if (volume := self.volume(path)) is not None]
 
-    def refresh(self, _path: str) -> None: ...
+    def refresh(self, _path: str) -> None:
+        pass
 
     def pool_name_of(self, _path: str) -> str | None:
         return None

@@ -5,7 +5,7 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit live fleet hypervisor integration test demo bench sweep clean
+.PHONY: help setup lint docs galaxy nox sanity unit live fleet hypervisor integration test demo bench sweep clean
 
 help: ## what there is (this list)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,15 @@ demo: setup ## see it work on real guests
 
 lint: setup ## ruff, mypy, yamllint, shellcheck, docs, changelog, licences
 	@tests/run lint
+
+docs: setup ## build the docs site in .build/docs/html, and check its links
+	@tests/run docs
+
+galaxy: setup ## build the collection, and have the importer of Ansible Galaxy look at it
+	@tests/run galaxy
+
+nox: setup ## the sessions of antsibull-nox, or one: make nox ARGS='-e docs-check'
+	@"$$(tests/venv nox)/bin/nox" $(ARGS)
 
 unit: setup ## unit tests, no guest
 	@tests/run unit
@@ -38,7 +47,7 @@ integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
 test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity live fleet hypervisor integration
+	@WITHOUT="$(WITHOUT)" tests/run lint docs galaxy unit sanity live fleet hypervisor integration
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

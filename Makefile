@@ -5,8 +5,8 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit cores browser live trixie trixieall fleet ee hypervisor integration test test-all
-.PHONY: demo bench sweep clean release release-check
+.PHONY: help setup lint docs galaxy nox sanity unit cores browser live trixie trixieall fleet ee hypervisor integration
+.PHONY: test test-all demo bench sweep clean release release-check
 
 help: ## what there is (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,15 @@ demo: setup ## see it work on real guests
 
 lint: setup ## ruff, mypy, yamllint, shellcheck, docs, changelog, licences
 	@tests/run lint
+
+docs: setup ## build the docs site in .build/docs/html, and check its links
+	@tests/run docs
+
+galaxy: setup ## build the collection, and have the importer of Ansible Galaxy look at it
+	@tests/run galaxy
+
+nox: setup ## the sessions of antsibull-nox, or one: make nox ARGS='-e docs-check'
+	@"$$(tests/venv nox)/bin/nox" $(ARGS)
 
 unit: setup ## unit tests, no guest
 	@tests/run unit
@@ -56,11 +65,11 @@ hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppAr
 integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
-test: setup ## lint, unit, cores, release-check, browser, live, fleet, hypervisor, integration; WITHOUT=live leaves one out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit cores release browser live fleet hypervisor integration
+test: setup ## lint docs galaxy unit cores release-check browser live fleet hypervisor integration; WITHOUT=live leaves one out
+	@WITHOUT="$(WITHOUT)" tests/run lint docs galaxy unit cores release browser live fleet hypervisor integration
 
 test-all: setup ## all of the above with every ansible-core and Python that this machine has; ends with a table
-	@WITHOUT="$(WITHOUT)" tests/run lint unit release browser live trixieall fleet ee hypervisor matrix
+	@WITHOUT="$(WITHOUT)" tests/run lint docs galaxy unit release browser live trixieall fleet ee hypervisor matrix
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

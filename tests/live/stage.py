@@ -148,7 +148,7 @@ class Stage:
             'LC_ALL': 'C.UTF-8',
         }
         argv = self.lab.daemon.enter_argv(*words)
-        done = subprocess.run(argv, env=env, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(argv, env=env, cwd=directory, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return [Outcome(**json.loads(line)) for line in written.read_text(encoding='utf-8').splitlines()]
 

@@ -17,6 +17,9 @@ from ansible_collections.disksnap.libvirt.tests.live.scenes import SCENES, Scene
 from ansible_collections.disksnap.libvirt.tests.live.stage import Outcome, Stage
 from disksnap_lab import Lab
 
+# the first scene waits for three guests to boot, and a busy machine takes a minute for a play of three tasks
+pytestmark = pytest.mark.timeout(1200)
+
 OURS = 'disksnap.libvirt.'
 # modules of ours that change nothing
 LOOKS = ('disksnap.libvirt.disk_snapshot_info', 'disksnap.libvirt.fleet_check')

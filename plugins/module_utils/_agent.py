@@ -31,6 +31,8 @@ ASK_AGAIN_AFTER = 10
 _WAITED = 1.0
 # a libvirtd that has just been started refuses at once until it has found the agents of its domains again
 _RECONNECT_PAUSE = 0.1
+# newer libvirt (11.3 does, 9.0 does not) tells a command that was not answered in time from an agent that is not there
+_COMMAND_TIMEOUT = 112  # VIR_ERR_AGENT_COMMAND_TIMEOUT, which older libvirt-python has no name for
 
 
 class Agent:
@@ -95,7 +97,8 @@ class Agent:
             except libvirt.libvirtError as error:
                 now = time.monotonic()
                 left = deadline - now
-                silent = error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE and now - started >= _WAITED
+                unanswered = error.get_error_code() in (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, _COMMAND_TIMEOUT)
+                silent = unanswered and now - started >= _WAITED
                 if not silent or left <= 0:
                     raise
 

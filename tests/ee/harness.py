@@ -18,6 +18,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
 
 from disksnap_lab.system import System
 
@@ -31,6 +32,9 @@ COLLECTION = Path('ansible_collections', 'disksnap', 'libvirt')
 INSIDE = Path('/opt/ee')
 # of a base image: Python with pip
 _BASE = ('python3', 'python3-venv')
+
+
+Words = list[Union[str, Path]]
 
 
 def run(argv: Sequence[str | Path], cwd: Path | None = None, timeout: float = 300) -> str:
@@ -72,7 +76,7 @@ def build_context(directory: Path) -> Path:
 
 def install_collections(context: Path, to: Path) -> None:
     """The galaxy stage: all collections of the definition."""
-    argv = [VENV / 'ansible-galaxy', 'collection', 'install', '-r', 'requirements.yml', '--collections-path', to]
+    argv: Words = [VENV / 'ansible-galaxy', 'collection', 'install', '-r', 'requirements.yml', '--collections-path', to]
     run(argv, cwd=context / '_build')
 
 
@@ -93,7 +97,7 @@ class Needs:
 def introspect(context: Path, collections: Path, scratch: Path) -> Needs:
     """The start of the builder stage, by the script that the context brings along."""
     python, bindep = scratch / 'requirements.txt', scratch / 'bindep.txt'
-    script = [tools() / 'python', context / '_build' / 'scripts' / 'introspect.py', 'introspect', collections]
+    script: Words = [tools() / 'python', context / '_build' / 'scripts' / 'introspect.py', 'introspect', collections]
     run([*script, f'--write-pip={python}', f'--write-bindep={bindep}'])
     return Needs(python.read_text(encoding='utf-8'), bindep.read_text(encoding='utf-8'))
 
@@ -120,7 +124,15 @@ def build_root(needs: Needs, scratch: Path) -> Path:
         shutil.copy(HERE / 'constraints.txt', scratch)
         _fetch(scratch)
         shutil.copytree(scratch, tree / 'build')
-        pip = ['chroot', tree, INSIDE / 'bin' / 'pip', '--disable-pip-version-check', 'install', '-q', '--no-index']
+        pip: Words = [
+            'chroot',
+            tree,
+            INSIDE / 'bin' / 'pip',
+            '--disable-pip-version-check',
+            'install',
+            '-q',
+            '--no-index',
+        ]
         run(['chroot', tree, '/usr/bin/python3', '-m', 'venv', INSIDE])
         offline = ['--find-links', '/build/wheels', '-c', '/build/constraints.txt', '-r', '/build/wanted.txt']
         run([*pip, *offline], timeout=600)
@@ -132,5 +144,5 @@ def build_root(needs: Needs, scratch: Path) -> Path:
 
 def _fetch(scratch: Path) -> None:
     """All that pip will want in the directory, which has no network; libvirt-python is built with setuptools."""
-    argv = [VENV / 'pip', '--disable-pip-version-check', 'download', '-q', '-d', 'wheels', 'setuptools']
+    argv: Words = [VENV / 'pip', '--disable-pip-version-check', 'download', '-q', '-d', 'wheels', 'setuptools']
     run([*argv, '-c', 'constraints.txt', '-r', 'wanted.txt'], cwd=scratch, timeout=600)

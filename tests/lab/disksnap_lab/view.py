@@ -18,7 +18,8 @@ from .paths import SOURCE, LabPaths, root
 
 _CHECKOUT = SOURCE.parents[1]
 # of this machine, beside the lab's files and the checkout; the last is where Ansible puts the modules
-_SHARED = ('/dev', '/proc', '/sys', '/run', '/tmp', tempfile.gettempdir(), Path.home() / '.ansible')
+_SHARED = [Path(path) for path in ('/dev', '/proc', '/sys', '/run', '/tmp', tempfile.gettempdir())]
+_SHARED += [Path.home() / '.ansible']
 _PYTHON = '#!/bin/sh\nexec {chroot} "{view}" /usr/bin/python3 "$@"\n'
 
 
@@ -40,7 +41,7 @@ def mount_at(view: Path, tree: Path, base: Path) -> None:
     run(['mount', '--bind', tree, view])
     # else what is mounted on it would show up in the tree, and in the views of other labs
     run(['mount', '--make-private', view])
-    for path in dict.fromkeys([*map(Path, _SHARED), root(), _CHECKOUT]):
+    for path in dict.fromkeys([*_SHARED, root(), _CHECKOUT]):
         path.mkdir(exist_ok=True)
         _bind(path, view, '--bind')
     run(['mount', '-o', 'remount,bind,ro', inside(_CHECKOUT, view)])

@@ -133,3 +133,22 @@ def test_an_agent_that_is_never_found_is_given_up(call: str, monkeypatch: pytest
 
     with pytest.raises(DiskSnapError, match='not connected'):
         CALLS[call](Agent(domain, 1))
+
+
+@pytest.mark.parametrize('code', [86, 112], ids=['libvirt 9.0', 'libvirt 11.3'])
+def test_a_lost_answer_is_asked_for_again(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both libvirts wait as long as they were told and then give up, each with a code of its own."""
+    now = [0.0]
+
+    def lost() -> str:
+        now.append(now[-1] + _agent.ASK_AGAIN_AFTER)
+        error = libvirt.libvirtError('guest agent did not respond')
+        error.err = (code, libvirt.VIR_FROM_QEMU, str(error), 2, None, None, None, 0, 0)
+        raise error
+
+    answers: list[t.Callable[[], str]] = [lost, lambda: '{"return": "thawed"}']
+    monkeypatch.setattr(libvirt_qemu, 'qemuAgentCommand', lambda *_request: answers.pop(0)())
+    monkeypatch.setattr(_agent.time, 'monotonic', lambda: now[-1])
+
+    assert Agent(SimpleNamespace(name=lambda: 'web'), 30).frozen() is False
+    assert answers == []

@@ -28,7 +28,8 @@ def _page(path: Path) -> etree._Element:
 
 @functools.cache
 def _places(path: Path) -> frozenset[str]:
-    return frozenset(str(place) for place in _page(path).xpath('//@id | //a/@name'))
+    named = [(element.get('id'), element.get('name')) for element in _page(path).iter(etree.Element)]
+    return frozenset(place for pair in named for place in pair if place)
 
 
 def _links(path: Path) -> Iterator[str]:

@@ -239,7 +239,7 @@ def test_the_base_is_on_the_left_and_an_overlay_points_at_it() -> None:
 
 
 def test_a_copy_is_below_the_image_and_a_broken_one_says_why() -> None:
-    copy = {
+    copy: dict[str, Any] = {
         'target': 'vda',
         'method': 'reflink',
         'backup_source': {'path': '/i/copy', 'format': 'raw'},

@@ -4,7 +4,8 @@
 
 """Which examples of the documentation run after one another, what must be there before, and what they leave behind.
 
-Each example has its place in ``SCENES``, ``ON_HYPERVISOR`` or ``NOT_RUN``: tests/unit/docs/test_examples.py sees to it.
+Each example has its place in ``SCENES``, ``ON_HYPERVISOR``, ``BESIDE_A_SCRIPT`` or ``NOT_RUN``:
+tests/unit/docs/test_examples.py sees to it.
 """
 
 from __future__ import annotations
@@ -174,6 +175,8 @@ SCENES = [
             'disk_snapshot_info: Look at the whole host',
             'disk_snapshot_info: Show what is wrong there',
             'audit_problems: Show what is wrong on this host',
+            'fleet_report: Look at the host',
+            'fleet_report: Say what a report would show first',
             'disk_snapshot_info: Look at two guests',
             'disk_snapshot_info: Name their snapshots that are older than this month',
         ),
@@ -284,10 +287,20 @@ ON_HYPERVISOR = (
     'guide_methods: One instant over three kinds of storage',
 )
 
+# tests of their own run these, with the script that stands beside them: tests/live/test_guide_virsh.py
+BESIDE_A_SCRIPT = (
+    'guide_virsh: Back up a guest while it runs',
+    'guide_virsh: Merge the overlays that the old script has left',
+    'guide_virsh: Merge whatever stands over the image',
+)
+
 # not run, with the reason; the syntax and the options of the tasks are checked all the same
 NOT_RUN = {
     'guide_awx: Have a job template for snapshots': 'it asks an AWX',
     'guide_awx: version': 'it takes an image from a registry; tests/unit/docs has ansible-builder read it',
+    'guide_execution_environment: dependencies': 'it is of ansible-builder; tests/ee has that read the one in docs/ee',
+    'guide_execution_environment: Snapshot a guest, with nothing on the hypervisor but libvirtd and sshd': 'it goes by ssh '
+    'to other hosts; tests/ee and tests/fleet/test_from_outside.py run plays like it',
     'guide_fleet: Snapshot the guests of hypervisors from outside': 'it goes by ssh to other hosts, with a key of '
     'root; tests/fleet/test_from_outside.py runs a play like it',
     'guide_method_array: Snapshot the volumes': 'it asks a storage array of NetApp',

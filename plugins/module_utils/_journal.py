@@ -336,8 +336,12 @@ def from_xml(text: str) -> Journal:
         root = parse(text, 'journal')
     except DiskSnapError as error:
         raise ValueError(str(error)) from error
-    if root.tag != 'journal' or root.get('version') != '1':
-        raise ValueError(f'version {root.get("version")!r} of <{root.tag}> is not known to this release')
+    return _from_element(root, str(root.tag))
+
+
+def _from_element(root: etree._Element, tag: str) -> Journal:
+    if tag != 'journal' or root.get('version') != '1':
+        raise ValueError(f'version {root.get("version")!r} of <{tag}> is not known to this release')
     journal = Journal()
     snapshots = [_FORM.read(SnapshotRecord, element) for element in root.findall('snapshot')]
     quiesces = [_FORM.read(QuiesceRecord, element) for element in root.findall('quiesce')]
@@ -458,13 +462,46 @@ def _get(domain: t.Any, namespace: str) -> Journal:
     try:
         return from_xml(text)
     except ValueError as error:
-        raise DiskSnapError(
-            'Failed to read the journal',
-            domain=domain.name(),
-            why=str(error),
-            hint=f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it '
-            'with virsh metadata.',
-        ) from error
+        raise _damaged(domain.name(), namespace, error) from error
+
+
+def _damaged(domain: str, namespace: str, error: ValueError) -> DiskSnapError:
+    return DiskSnapError(
+        'Failed to read the journal',
+        domain=domain,
+        why=str(error),
+        hint=f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it '
+        'with virsh metadata.',
+    )
+
+
+def within(text: str, domain: str) -> Journal:
+    """What the XML of a domain has of its journal: as ``load``, for who has read that XML anyway.
+
+    Args:
+        text: of the domain, as virDomainGetXMLDesc shows it.
+        domain: its name, for the error.
+
+    Raises:
+        DiskSnapError: if the journal was damaged.
+    """
+    found = {NAMESPACE: Journal(), QUIESCE_NAMESPACE: Journal()}
+    if any(namespace in text for namespace in found):
+        metadata = parse(text, 'domain XML').find('./metadata')
+        for namespace in found:
+            element = metadata.find(f'{{{namespace}}}*') if metadata is not None else None
+            if element is not None:
+                for node in element.iter(
+                    f'{{{namespace}}}*'
+                ):  # libvirt shows each in it, and takes it off in metadata()
+                    node.tag = etree.QName(node).localname
+                try:
+                    found[namespace] = _from_element(element, str(element.tag))
+                except ValueError as error:
+                    raise _damaged(domain, namespace, error) from error
+    journal = found[NAMESPACE]
+    journal.quiesce = found[QUIESCE_NAMESPACE].quiesce
+    return journal
 
 
 def _put(domain: t.Any, namespace: str, prefix: str, journal: Journal) -> None:

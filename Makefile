@@ -5,10 +5,11 @@
 # Every target sets up what it needs by itself (tests/setup): on a Debian 12 or 13 machine, as root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit browser live fleet hypervisor integration test demo bench sweep clean
+.PHONY: help setup lint sanity unit cores browser live trixie trixieall fleet ee hypervisor integration test test-all
+.PHONY: demo bench sweep clean release release-check
 
 help: ## what there is (this list)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian packages, .venv
 	@tests/setup
@@ -25,14 +26,29 @@ unit: setup ## unit tests, no guest
 sanity: setup ## ansible-test sanity, without an ignore file
 	@tests/run sanity
 
+cores: setup ## sanity and unit tests with the newest and the oldest ansible-core, the role with the oldest
+	@tests/run cores
+
+release-check: setup ## build what users install, look into it, install it, and run it on a real guest
+	@tests/run release
+
 browser: setup ## the report, as a browser shows it; pictures go to .build/pictures
 	@tests/run browser
 
 live: setup ## tests on real guests
 	@tests/run live
 
+trixie: setup ## the core of those, on Debian 13's libvirt and QEMU
+	@tests/run trixie
+
+trixieall: setup ## all tests on real guests, on Debian 13's libvirt and QEMU
+	@tests/run trixieall
+
 fleet: setup ## tests by ssh on several hypervisors at once
 	@tests/run fleet
+
+ee: setup ## what an execution environment needs, and a play in one
+	@tests/run ee
 
 hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppArmor
 	@tests/run hypervisor
@@ -40,14 +56,20 @@ hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppAr
 integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
-test: setup ## all of the above, the quick ones first; WITHOUT=hypervisor leaves that part out
-	@WITHOUT="$(WITHOUT)" tests/run lint unit sanity browser live fleet hypervisor integration
+test: setup ## lint, unit, cores, release-check, browser, live, fleet, hypervisor, integration; WITHOUT=live leaves one out
+	@WITHOUT="$(WITHOUT)" tests/run lint unit cores release browser live fleet hypervisor integration
+
+test-all: setup ## all of the above with every ansible-core and Python that this machine has; ends with a table
+	@WITHOUT="$(WITHOUT)" tests/run lint unit release browser live trixieall fleet ee hypervisor matrix
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench
 
 sweep: setup ## break each operation at each of its libvirt calls, on real guests; takes half an hour or more, ARGS='--every 20' minutes
 	@.venv/bin/python tests/sweep $(ARGS)
+
+release: setup ## make the changelog of the version in galaxy.yml of the fragments; see CONTRIBUTING.md
+	@.venv/bin/python tests/release/cut.py $(if $(DATE),--date $(DATE))
 
 clean: ## remove what the targets made in this folder
 	rm -rf .build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output

@@ -14,7 +14,7 @@ from ansible.utils.unsafe_proxy import wrap_var
 DOCUMENTATION = r"""
 name: audit_problems
 short_description: All problems that disk_snapshot_info has found on a host
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

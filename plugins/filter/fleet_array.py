@@ -2,18 +2,16 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What storage arrays are asked for all hosts of a fleet at once: which volumes go together, whose answer is whose."""
+"""What storage arrays are asked for all hosts of a fleet at once: which volumes go together."""
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
 DOCUMENTATION = r"""
 name: fleet_array
 short_description: The volumes of all hosts of a fleet, in the groups in which storage arrays are asked for them
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
@@ -77,28 +75,9 @@ def _volumes(result: t.Any) -> list[t.Any]:
     return list(result.get('volumes') or ())
 
 
-def fleet_identities(group: t.Mapping[str, t.Any], answers: t.Any) -> dict[str, dict[str, t.Any]]:
-    """What each host has to know of what the tasks returned for one group: host -> key -> identity.
-
-    Raises:
-        AnsibleFilterError: if they did not return one identity for each volume.
-    """
-    volumes = group['volumes']
-    if not isinstance(answers, (list, tuple)) or len(answers) != len(volumes):
-        raise AnsibleFilterError(
-            f'The tasks for the array must set fleet_snapshot_array_result to a list of {len(volumes)} identities, one '
-            f'for each volume of group "{group["group"]}", in the order of fleet_snapshot_array_volumes.'
-        )
-    found: dict[str, dict[str, t.Any]] = {}
-    for volume, identity in zip(volumes, answers):
-        for disk in volume['disks']:
-            found.setdefault(disk['host'], {})[disk['key']] = identity
-    return found
-
-
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """The filters of this file."""
-        return {'fleet_array': fleet_array, 'fleet_identities': fleet_identities}
+        return {'fleet_array': fleet_array}

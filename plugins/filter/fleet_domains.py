@@ -13,7 +13,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._patterns import 
 DOCUMENTATION = r"""
 name: fleet_domains
 short_description: The guests of a host, as the option domains of the modules takes them
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

@@ -12,7 +12,7 @@ import typing as t
 DOCUMENTATION = r"""
 name: fleet_list
 short_description: A list that may come as text
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

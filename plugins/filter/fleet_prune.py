@@ -18,7 +18,7 @@ from ansible_collections.disksnap.libvirt.plugins.plugin_utils.sizes import huma
 DOCUMENTATION = r"""
 name: fleet_prune
 short_description: What a retention removes from all the guests of a host
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

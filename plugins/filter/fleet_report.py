@@ -16,7 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.plugin_utils.report import bui
 DOCUMENTATION = r"""
 name: fleet_report
 short_description: What a report shows of a fleet
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
@@ -37,10 +37,6 @@ options:
     description: What was to be done, as C(snapshot_name) and C(state). Empty for a report of what is there alone.
     type: dict
     default: {}
-  foretold:
-    description: Whether these are the results of check mode.
-    type: bool
-    default: false
 """
 
 EXAMPLES = r"""
@@ -61,14 +57,14 @@ _value:
 """
 
 
-def fleet_report(infos: t.Any, results: t.Any = None, asked: t.Any = None, foretold: bool = False) -> dict[str, t.Any]:
+def fleet_report(infos: t.Any, results: t.Any = None, asked: t.Any = None) -> dict[str, t.Any]:
     """The page."""
     for one in (infos, results or {}, asked or {}):
         if not isinstance(one, t.Mapping):
             raise AnsibleFilterError('fleet_report takes what each host has answered, in dictionaries keyed by host.')
     hosts = {host: {'info': info or {}, 'result': (results or {}).get(host) or {}} for host, info in infos.items()}
     # names of guests and paths of files are the hosts' own words: never a template
-    return t.cast('dict[str, t.Any]', wrap_var(build(hosts, asked or {}, foretold=bool(foretold))))
+    return t.cast('dict[str, t.Any]', wrap_var(build(hosts, asked or {})))
 
 
 class FilterModule:

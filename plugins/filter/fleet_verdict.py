@@ -14,7 +14,7 @@ from ansible.utils.unsafe_proxy import wrap_var
 DOCUMENTATION = r"""
 name: fleet_verdict
 short_description: Whether all hosts of a fleet have gone through a step of a snapshot
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

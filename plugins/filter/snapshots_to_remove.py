@@ -16,7 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.plugin_utils.retention import 
 DOCUMENTATION = r"""
 name: snapshots_to_remove
 short_description: The snapshots of a domain that a retention does not keep
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
@@ -104,7 +104,14 @@ def snapshots_to_remove(snapshots: t.Any, keep: t.Any, explain: bool = False) ->
     except BadInput as error:
         raise AnsibleFilterError(f'snapshots_to_remove: {error}') from error
     # names and descriptions are the host's own words: never a template
-    return wrap_var({'remove': gone, 'keep': stay} if explain else gone)
+    return wrap_var(_plain({'remove': gone, 'keep': stay} if explain else gone))
+
+
+def _plain(value: t.Any) -> t.Any:
+    """Lists and dictionaries of Python's own: wrap_var makes new ones of their types, and templates have their own."""
+    if isinstance(value, t.Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 class FilterModule:

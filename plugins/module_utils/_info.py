@@ -6,20 +6,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _images, _lvm_snapshots, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _foreign, _lvm_snapshots, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._audit import Findings
 from ansible_collections.disksnap.libvirt.plugins.module_utils._audit_journal import fault_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._foreign import ForeignSnapshot
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import (
     DiskView,
     DomainView,
-    ForeignSnapshot,
     Layer,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import left_out_reason, refusal_reason
@@ -177,10 +176,7 @@ class Teller:
             for layer in disk.layers:
                 if layer.image is None or layer.image.info.format != 'qcow2' or not layer.path:
                     continue
-                names: list[str] = []
-                with contextlib.suppress(OSError):
-                    names = _images.internal_snapshots(layer.path)
-                for name in names:
+                for name in _foreign.within(layer.path, local=True):
                     if (disk.target, name) not in named:
                         found.setdefault(name, []).append(disk.target)
         return found
@@ -263,7 +259,8 @@ class Teller:
                 found.append(f'A block job ({job.kind}) runs on disk {one.target}.')
             if one.method == 'qemu':
                 found += self._on_overlay(view, one)
-        return found
+                found += self._foreign_on(view, one.volumes[0].path)
+        return list(dict.fromkeys(found))
 
     def _on_overlay(self, view: DomainView, one: DiskRecord) -> t.Iterator[str]:
         """Who else stands on an overlay, or on the image that it would be merged into."""
@@ -282,6 +279,17 @@ class Teller:
             for image in sorted(self._above.get(key, ())):
                 if self._storage.canonical(image) not in chain and key in chain:
                     yield f'{image} stands on {path}.'
+
+    def _foreign_on(self, view: DomainView, overlay: str) -> t.Iterator[str]:
+        """libvirt's own snapshots that go back to an overlay, and others that lie within it."""
+        named = set()
+        for foreign in view.foreign:
+            if self._storage.canonical(overlay) in {self._storage.canonical(key) for key in foreign.sources}:
+                named.add(foreign.name)
+                yield f"libvirt's own snapshot {foreign.name} goes back to {overlay}."
+        for name in _foreign.within(overlay, local=self._host.local):
+            if name not in named:
+                yield f'The internal snapshot {name} lies within {overlay}.'
 
 
 def _entry(name: str, made_by: str, disks: list[dict[str, t.Any]], **more: t.Any) -> dict[str, t.Any]:

@@ -30,6 +30,7 @@ NAMESPACE = 'urn:disksnap:libvirt:journal:1'
 PREFIX = 'disksnap'
 QUIESCE_NAMESPACE = 'urn:disksnap:libvirt:quiesce:1'
 QUIESCE_PREFIX = 'disksnap-quiesce'
+VERSION = '1'
 
 # The states of a snapshot. Each is written before the act that it names.
 PREPARING = 'preparing'  # volumes may exist, no domain uses them.  Died here: delete them, forget the entry.
@@ -297,6 +298,10 @@ class Journal:
         return not self.snapshots and self.quiesce is None and not self.merges
 
 
+class LaterVersion(ValueError):
+    """A later release of this collection wrote the journal."""
+
+
 # -- XML ------------------------------------------------------------------------------------------------------
 
 _FORM = Form(
@@ -316,7 +321,7 @@ def to_xml(journal: Journal) -> str:
     Raises:
         DiskSnapError: if XML cannot hold a value; it names the field.
     """
-    root = etree.Element('journal', version='1')
+    root = etree.Element('journal', version=VERSION)
     for snapshot in journal.snapshots.values():
         root.append(_FORM.write('snapshot', snapshot))
     if journal.quiesce is not None:
@@ -329,19 +334,26 @@ def to_xml(journal: Journal) -> str:
 def from_xml(text: str) -> Journal:
     """Read a journal.
 
+    A field or an element that a later release has added is passed over, and is gone once this one writes. A release
+    that adds what earlier ones must not overlook raises the version, never the namespace, where they would not look.
+
     Raises:
+        LaterVersion: if it is of a later version.
         ValueError: if it is damaged; the message names the field.
     """
     try:
         root = parse(text, 'journal')
     except DiskSnapError as error:
         raise ValueError(str(error)) from error
-    return _from_element(root, str(root.tag))
+    return _from_element(root)
 
 
-def _from_element(root: etree._Element, tag: str) -> Journal:
-    if tag != 'journal' or root.get('version') != '1':
-        raise ValueError(f'version {root.get("version")!r} of <{tag}> is not known to this release')
+def _from_element(root: etree._Element) -> Journal:
+    version = root.get('version', '')
+    if root.tag != 'journal' or version != VERSION:
+        later = root.tag == 'journal' and version.isdecimal() and int(version) > int(VERSION)
+        kind = LaterVersion if later else ValueError
+        raise kind(f'version {root.get("version")!r} of <{root.tag}> is not known to this release')
     journal = Journal()
     snapshots = [_FORM.read(SnapshotRecord, element) for element in root.findall('snapshot')]
     quiesces = [_FORM.read(QuiesceRecord, element) for element in root.findall('quiesce')]
@@ -466,13 +478,13 @@ def _get(domain: t.Any, namespace: str) -> Journal:
 
 
 def _damaged(domain: str, namespace: str, error: ValueError) -> DiskSnapError:
-    return DiskSnapError(
-        'Failed to read the journal',
-        domain=domain,
-        why=str(error),
-        hint=f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it '
-        'with virsh metadata.',
+    hint = (
+        f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it with virsh '
+        'metadata.'
     )
+    if isinstance(error, LaterVersion):
+        hint = 'A later release of this collection wrote it. Use that one, or a newer one, on this domain.'
+    return DiskSnapError('Failed to read the journal', domain=domain, why=str(error), hint=hint)
 
 
 def within(text: str, domain: str) -> Journal:
@@ -491,12 +503,11 @@ def within(text: str, domain: str) -> Journal:
         for namespace in found:
             element = metadata.find(f'{{{namespace}}}*') if metadata is not None else None
             if element is not None:
-                for node in element.iter(
-                    f'{{{namespace}}}*'
-                ):  # libvirt shows each in it, and takes it off in metadata()
+                # libvirt shows all of it in the namespace, and takes that off in metadata()
+                for node in element.iter(f'{{{namespace}}}*'):
                     node.tag = etree.QName(node).localname
                 try:
-                    found[namespace] = _from_element(element, str(element.tag))
+                    found[namespace] = _from_element(element)
                 except ValueError as error:
                     raise _damaged(domain, namespace, error) from error
     journal = found[NAMESPACE]

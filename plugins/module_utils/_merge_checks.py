@@ -11,7 +11,7 @@ import os
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _space
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _foreign, _space
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, PULL, DiskMerge, MergeOptions
@@ -38,6 +38,7 @@ def check(reading: Reading, merge: DiskMerge, users: _chain.Users, options: Merg
     if reading.disk.readonly:
         raise reading.error('the disk is read-only')
     warnings = [] if reading.live else _check_offline(reading, merge, options)
+    warnings += _refuse_foreign_snapshots(reading, merge, options)
     if merge.direction == COMMIT:
         _refuse_shared(reading, merge, users)
         warnings += _refuse_unknown(reading, merge, users, options)
@@ -143,6 +144,44 @@ def _stands_on(reading: Reading, disk: Disk, key: str) -> bool:
     with contextlib.suppress(DiskSnapError):  # a broken disk: what its XML says is all there is to know
         layers = _chain.whole(disk, pools, reading.domain.name).chain
     return pools.canonical(key) in {pools.canonical(layer.path or layer.key) for layer in layers}
+
+
+# -- snapshots of others ---------------------------------------------------------------------------------------
+
+
+def _refuse_foreign_snapshots(reading: Reading, merge: DiskMerge, options: MergeOptions) -> list[str]:
+    """An internal snapshot goes with its image; an external one is of no use without the image that it names.
+
+    Whoever names the ends of a merge may mean the overlays of libvirt's own snapshots, and is told what is stale then.
+    """
+    domain = reading.domain
+    canonical = domain.host.pools.canonical
+    gone = {canonical(key) for key in [*merge.layers, *merge.names]}
+    warnings = []
+    for snapshot in _foreign.snapshots_of(domain.handle):
+        lost = sorted(key for key in snapshot.sources if canonical(key) in gone)
+        if not lost:
+            continue
+        why = f"libvirt's own snapshot {snapshot.name} goes back to {', '.join(lost)}, which the merge removes"
+        if options.own or any(kind == _foreign.INTERNAL for _target, kind, _overlay in snapshot.disks):
+            raise reading.error(
+                why,
+                f'Remove it first: virsh snapshot-delete {domain.name} {snapshot.name} (with --metadata, only '
+                "libvirt's record of it goes). Nothing was changed.",
+            )
+        warnings.append(
+            f'{_place(reading)}: {why}. Clear its record with virsh snapshot-delete --metadata {domain.name} '
+            f'{snapshot.name}.'
+        )
+    for layer in merge.files:
+        names = _foreign.within(layer, local=domain.host.local)
+        if names:
+            raise reading.error(
+                f'{layer} holds the internal snapshot {", ".join(names)}, which would be lost with it',
+                'If nobody needs it, delete it with qemu-img snapshot -d, while the domain is shut off. Nothing was '
+                'changed.',
+            )
+    return warnings
 
 
 # -- room -----------------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def refuse_renewal(domain: Domain, record: DiskRecord) -> None:
     """Look whether what was written above the backup source can be dropped.
 
     Raises:
-        DiskSnapError: if the overlay is not there, newer layers stand on it, or the image below is not there.
+        DiskSnapError: if the overlay is not there, or newer layers stand on it.
     """
     disk = domain.read().disk(record.target)
     if disk is None:
@@ -136,6 +136,18 @@ def refuse_renewal(domain: Domain, record: DiskRecord) -> None:
             why=f'its overlay {overlay}, which would be emptied, is in use by {", ".join(sorted(others))}',
             hint='Remove what uses it first. Nothing was changed.',
         )
+
+
+def below(domain: Domain, record: DiskRecord) -> str | None:
+    """Path of the image that the overlay stands on now; None if it is not in the chain, or that has no path."""
+    disk = domain.read().disk(record.target)
+    if disk is None:
+        return None
+    disk = _chain.whole(disk, domain.host.pools, domain.name)
+    place = disk.layer(record.volumes[0].path)
+    if place is None or place + 1 >= len(disk.chain):
+        return None
+    return _chain.local_path(disk.chain[place + 1], domain.host.pools)
 
 
 def newer_layers(domain: Domain, disk: Disk, count: int) -> DiskSnapError:

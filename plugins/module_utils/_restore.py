@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _foreign, _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
@@ -210,6 +210,7 @@ def refuse(domain: Domain, record: SnapshotRecord, *, force: bool, by_play: bool
         if fault is not None:
             raise DiskSnapError(what, domain=domain.name, disk=disk.target, why=fault, hint='Nothing was changed.')
         method_of(disk.method).refuse_revert(domain, disk)
+        _refuse_internal(domain, disk, what)
     return _left_as_they_are(domain, record)
 
 
@@ -264,6 +265,24 @@ def _refuse_hotplugged(domain: Domain, record: DiskRecord, what: str) -> None:
             disk=record.target,
             why='the definition that the domain starts with does not have the disk as the running one does',
             hint='Attach it with virsh attach-device --persistent, or leave the snapshot as it is.',
+        )
+
+
+def _refuse_internal(domain: Domain, record: DiskRecord, what: str) -> None:
+    """The image that the guest writes to is thrown away, and with it what it holds within itself."""
+    disk = domain.read().disk(record.target)
+    path = _chain.local_path(disk.active, domain.host.pools) if disk is not None and disk.chain else None
+    names = set(_foreign.within(path, local=domain.host.local))
+    if record.method != 'qemu':  # a copy of the image has those that were there before
+        names -= set(_foreign.within(record.backup_source.path, local=domain.host.local))
+    if names:
+        raise DiskSnapError(
+            what,
+            domain=domain.name,
+            disk=record.target,
+            why=f'{path}, which would be dropped, holds the internal snapshot {", ".join(sorted(names))}',
+            hint='If nobody needs it, delete it first with virsh snapshot-delete, or, while the domain is shut off, '
+            'with qemu-img snapshot -d. Nothing was changed.',
         )
 
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import typing as t
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob,
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree, libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._foreign import ForeignSnapshot, snapshots_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._storage import Image, Storage
@@ -46,17 +46,6 @@ class DiskView:
     def target(self) -> str:
         """Its target name."""
         return self.disk.target
-
-
-@dataclass(frozen=True)
-class ForeignSnapshot:
-    """A snapshot with libvirt's metadata; ``disks``: target, ``internal`` or ``external``, and the overlay if any."""
-
-    name: str
-    created_at: str | None
-    description: str | None
-    state: str
-    disks: tuple[tuple[str, str, str | None], ...]
 
 
 @dataclass
@@ -157,7 +146,7 @@ def _domains(host: Host, unread: dict[str, DiskSnapError]) -> list[DomainView]:
         try:
             view = _domain(handle, uuid, state, both=state != 'off' and uuid in lasting)
             if uuid in with_snapshots:
-                view.foreign = _foreign(handle)
+                view.foreign = snapshots_of(handle)
         except DiskSnapError as error:
             if error.code != libvirt.VIR_ERR_NO_DOMAIN:  # else it went away since it was listed
                 unread[handle.name()] = error
@@ -203,32 +192,6 @@ def _journal_texts(text: str) -> list[bytes]:
             element.tail = None
             found.append(etree.tostring(element, method='c14n'))
     return found
-
-
-def _foreign(handle: t.Any) -> list[ForeignSnapshot]:
-    found = []
-    with explained('Failed to list the snapshots of the domain', domain=handle.name()):
-        for snapshot in handle.listAllSnapshots(0):
-            with contextlib.suppress(libvirt.libvirtError):  # it went away since it was listed
-                found.append(_read_foreign(snapshot.getXMLDesc(0)))
-    return found
-
-
-def _read_foreign(text: str) -> ForeignSnapshot:
-    """Read what virDomainSnapshotGetXMLDesc returns."""
-    root = parse(text, 'the XML of a snapshot')
-    seconds = root.findtext('creationTime', '')
-    moment = None
-    if seconds.isdigit():
-        moment = datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%S.000Z')
-    disks = []
-    for disk in root.findall('./disks/disk'):
-        source = disk.find('source')
-        overlay = source.get('file') or source.get('dev') if source is not None else None
-        if disk.get('snapshot') in ('internal', 'external'):
-            disks.append((disk.get('name', ''), disk.get('snapshot', ''), overlay))
-    description = root.findtext('description')
-    return ForeignSnapshot(root.findtext('name', ''), moment, description, root.findtext('state', ''), tuple(disks))
 
 
 # -- disks --------------------------------------------------------------------------------------------------------

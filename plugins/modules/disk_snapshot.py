@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: disk_snapshot
 short_description: Snapshot the disks of libvirt domains, each by the method that suits its storage
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
@@ -18,6 +18,7 @@ description:
   - A snapshot is there for all the disks and domains of the task, or for none. What an interrupted run left is
     undone by the next one.
   - What was done is kept in the metadata of the domain. libvirt's own snapshot metadata is not used.
+  - libvirt's own snapshots of the domain are left alone. What would spoil one of them is refused.
 extends_documentation_fragment:
   - disksnap.libvirt.attributes
   - disksnap.libvirt.attributes.action_group

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: disk_snapshot_info
 short_description: Show the snapshots, backing chains and jobs of libvirt guests, and what is wrong with them
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

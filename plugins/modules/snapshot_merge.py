@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: snapshot_merge
 short_description: Merge layers of the backing chains of libvirt domains, while they run or shut off
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
@@ -21,6 +21,8 @@ description:
     before any file is deleted.
   - Disks are merged side by side. Only pulls of one running domain come one after the other, as QEMU 7.2 was seen to
     crash when two of them end at about the same time.
+  - Refused where an image that would go holds an internal snapshot; with O(snapshot_name), also where one of libvirt's
+    own snapshots goes back to it. With O(base) and O(top) the latter is a warning.
 extends_documentation_fragment:
   - disksnap.libvirt.attributes
   - disksnap.libvirt.attributes.action_group

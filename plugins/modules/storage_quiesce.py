@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: storage_quiesce
 short_description: Freeze and thaw the file systems of libvirt guests, for a bounded time
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
@@ -77,7 +77,7 @@ EXAMPLES = r"""
       - name: db1
     state: thawed
   register: thaw
-  failed_when: thaw is failed or thaw.domains | rejectattr('thawed_by', 'eq', 'module') | list
+  failed_when: thaw is failed or thaw.domains | rejectattr('thawed_by', 'eq', 'module') | list | length > 0
 """
 
 RETURN = r"""

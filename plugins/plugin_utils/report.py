@@ -32,13 +32,12 @@ REACHED = {
 _TITLES = {'present': 'Snapshot {}', 'absent': 'Snapshot {} removed', 'reverted': 'Back to snapshot {}'}
 
 
-def build(hosts: t.Mapping[str, Record], asked: Record, *, foretold: bool = False) -> dict[str, t.Any]:
+def build(hosts: t.Mapping[str, Record], asked: Record) -> dict[str, t.Any]:
     """The whole page.
 
     Args:
         hosts: by name.
         asked: ``snapshot_name`` and ``state``; empty for a report of what is there alone.
-        foretold: the results are those of check mode.
     """
     told = [_host(name, one, asked) for name, one in hosts.items()]
     told.sort(key=lambda host: (not host['fault'], -host['problems'], host['name']))
@@ -51,7 +50,6 @@ def build(hosts: t.Mapping[str, Record], asked: Record, *, foretold: bool = Fals
         _fold(host, len(guests))
     return {
         'title': _TITLES[asked['state']].format(asked['snapshot_name']) if asked else 'Audit',
-        'foretold': foretold,
         'bad': bool(faults or problems),
         'lead': _lead(asked, told, guests),
         'tiles': _tiles(asked, told, guests, problems),

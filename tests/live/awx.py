@@ -19,6 +19,7 @@ import ansible_runner
 import yaml
 
 from ansible_collections.disksnap.libvirt.tests.live.harness import COLLECTIONS, ROOT
+from ansible_collections.disksnap.libvirt.tests.live.playing import this_machine
 from disksnap_lab import Lab
 
 TYPES: dict[str, Any] = {'text': str, 'textarea': str, 'multiplechoice': str, 'float': (int, float)}
@@ -69,7 +70,7 @@ class Template:
         _write(data / 'env' / 'settings', json.dumps({'job_timeout': 240, 'pexpect_timeout': 0.2}))
         inventory = {
             'all': {'hosts': list(self.hosts)},
-            '_meta': {'hostvars': {host: {**_LOCAL, **own} for host, own in self.hosts.items()}},
+            '_meta': {'hostvars': {host: {**this_machine(self.lab), **own} for host, own in self.hosts.items()}},
         }
         script = _write(data / 'inventory' / 'hosts', f'#!/usr/bin/env python3\nprint({json.dumps(inventory)!r})\n')
         script.chmod(0o700)
@@ -131,9 +132,6 @@ class Template:
             'LC_ALL': 'C.UTF-8',
             'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]),
         }
-
-
-_LOCAL = {'ansible_connection': 'local', 'ansible_python_interpreter': '/usr/bin/python3'}
 
 
 def _write(path: Path, text: str) -> Path:

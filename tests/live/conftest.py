@@ -17,10 +17,13 @@ from disksnap_lab import Lab
 
 @pytest.fixture(scope='session')
 def lab() -> Iterator[Lab]:
-    """A private libvirtd for each worker; DISKSNAP_TEST_LAB names it, so that two runs of the tests do not meet."""
+    """A private libvirtd for each worker; DISKSNAP_TEST_LAB names it, so that two runs of the tests do not meet.
+
+    DISKSNAP_TEST_SYSTEM is the Debian release that it is of, and the modules with it; this machine's where it is unset.
+    """
     name = os.environ.get('DISKSNAP_TEST_LAB', 'live')
     worker = os.environ.get('PYTEST_XDIST_WORKER')
-    lab = Lab(f'{name}-{worker}' if worker else name)
+    lab = Lab(f'{name}-{worker}' if worker else name, system=os.environ.get('DISKSNAP_TEST_SYSTEM') or None)
     lab.down()
     with lab:
         yield lab
@@ -36,7 +39,7 @@ def no_process_left() -> Iterator[None]:
 @pytest.fixture(scope='session')
 def run_module(lab: Lab) -> Runner:
     """Run a module on the lab: run_module('disk_snapshot', {...}), .fails(...), .start(...)."""
-    return Runner(lab.uri)
+    return Runner(lab.uri, lab.python)
 
 
 @pytest.fixture

@@ -98,8 +98,9 @@ class Runner:
     Called, it returns the result and raises ``Failed`` where the module failed; ``fails`` is the reverse.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, python: str = '/usr/bin/python3') -> None:
         self.uri = uri
+        self.python = python
 
     def start(
         self,
@@ -108,13 +109,16 @@ class Runner:
         *,
         check: bool = False,
         diff: bool = False,
-        python: Sequence[str] = ('/usr/bin/python3',),
+        flags: Sequence[str] = (),
         path: Sequence[str | Path] | None = None,
         search: Sequence[str | Path] | None = None,
         more: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Background:
-        """Start a module; ``path`` is PYTHONPATH, ``search`` PATH, where not the usual ones; ``more`` goes beside."""
+        """Start a module; ``path`` is PYTHONPATH, ``search`` PATH, where not the usual ones; ``more`` goes beside.
+
+        ``flags`` are options of Python.
+        """
         if path is None:
             path = (COLLECTIONS, Path(ansible.__file__).parents[1])
         env = {**os.environ, 'LC_ALL': 'C.UTF-8', 'DISKSNAP_TESTS': str(os.getpid()), **(more or {})}
@@ -122,7 +126,7 @@ class Runner:
         if search is not None:
             env['PATH'] = os.pathsep.join(map(str, search))
         wanted = {'uri': self.uri, **args, '_ansible_check_mode': check, '_ansible_diff': diff}
-        command = [*python, str(MODULES / f'{name}.py')]
+        command = [self.python, *flags, str(MODULES / f'{name}.py')]
         return Background(command, json.dumps({'ANSIBLE_MODULE_ARGS': wanted}), env, **options)
 
     def __call__(self, name: str, args: dict[str, Any], *, timeout: float = 120, **options: Any) -> dict[str, Any]:
@@ -436,5 +440,7 @@ def end_watchdogs() -> None:
 
 def _process(entry: Path) -> Process:
     stat = (entry / 'stat').read_text(encoding='utf-8').rpartition(')')[2].split()
-    links = [os.readlink(link) for link in (entry / 'fd').iterdir()]
+    # in the lab's own system, where it has one, files are below its root
+    top = os.readlink(entry / 'root').rstrip('/')
+    links = [os.readlink(link).removeprefix(top) for link in (entry / 'fd').iterdir()]
     return Process(int(entry.name), int(stat[1]), stat[0], frozenset(link.partition(':')[0] for link in links))

@@ -17,7 +17,10 @@ import yaml
 from ansible_collections.disksnap.libvirt.tests.live.harness import COLLECTIONS, ROOT
 from disksnap_lab import Lab
 
-HOST = {'ansible_connection': 'local', 'ansible_python_interpreter': '/usr/bin/python3'}
+
+def this_machine(lab: Lab) -> dict[str, str]:
+    """As a host of an inventory, which runs modules with the Python that belongs to the lab."""
+    return {'ansible_connection': 'local', 'ansible_python_interpreter': lab.python}
 
 
 def playbook(
@@ -43,7 +46,7 @@ def playbook(
         hosts: with their variables, instead of hv1.
     """
     inventory = directory / 'inventory.yml'
-    inventory.write_text(yaml.safe_dump({'all': {'hosts': hosts or {'hv1': HOST}}}), encoding='utf-8')
+    inventory.write_text(yaml.safe_dump({'all': {'hosts': hosts or {'hv1': this_machine(lab)}}}), encoding='utf-8')
     extra = directory / 'extra.json'
     extra.write_text(json.dumps({'fleet_snapshot_uri': lab.uri, **variables}), encoding='utf-8')
     what = name if '/' in name else f'disksnap.libvirt.{name}'

@@ -82,6 +82,7 @@ def without_sizes(found: Any) -> Any:
 # -- what it shows ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
 def test_a_snapshot_of_ours(web: Guest, lab: Lab, run_module: Runner) -> None:
     base = {target: chain(web, target)[0] for target in ('vda', 'vdb')}
     taken = run_module(
@@ -140,6 +141,7 @@ def test_the_whole_host_and_its_pools(web: Guest, off: Guest, lab: Lab, run_modu
     assert (host['changed'], host['problems']) == (False, [])
 
 
+@pytest.mark.core
 def test_snapshots_and_overlays_of_others(web: Guest, run_module: Runner) -> None:
     base = chain(web, 'vda')
     snapshot = web.domain.snapshotCreateXML(EXTERNAL, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
@@ -164,6 +166,7 @@ def test_snapshots_and_overlays_of_others(web: Guest, run_module: Runner) -> Non
     snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
 
 
+@pytest.mark.core
 def test_snapshots_within_an_image(off: Guest, run_module: Runner) -> None:
     off.domain.snapshotCreateXML('<domainsnapshot><name>known</name></domainsnapshot>', 0)
     for name in ('unknown', 'né à la main'):
@@ -219,6 +222,7 @@ def test_the_base_of_a_snapshot_stays_trusted(web: Guest, run_module: Runner) ->
     ready(web)
 
 
+@pytest.mark.core
 def test_a_job_of_someone_else(web: Guest, run_module: Runner) -> None:
     run_module('disk_snapshot', {'name': web.name, 'snapshot_name': 's1', 'disks': [{'target': 'vda'}]})
     web.domain.blockCommit('vda', None, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)

@@ -64,6 +64,7 @@ def predictable(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.core
 def test_three_disks_of_a_snapshot_side_by_side(web: Guest, lab: Lab, run_module: Runner, tmp_path: Path) -> None:
     originals = {target: chain(web, target) for target in TARGETS}
     run_module('disk_snapshot', {'name': 'mweb', 'snapshot_name': 's1'})
@@ -100,6 +101,7 @@ def test_three_disks_of_a_snapshot_side_by_side(web: Guest, lab: Lab, run_module
     assert disks_of(again) == {}
 
 
+@pytest.mark.core
 def test_oldest_snapshot_of_two_goes_and_the_other_stays_true(
     web: Guest, lab: Lab, run_module: Runner, tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_one_disk_of_a_snapshot(web: Guest, run_module: Runner) -> None:
     assert journal(web) is None
 
 
+@pytest.mark.core
 def test_pull_of_three_disks(web: Guest, run_module: Runner, tmp_path: Path) -> None:
     """Two pulls that end at about the same time kill QEMU 7.2, so they must come one after the other."""
     run_module('disk_snapshot', {'name': 'mweb', 'snapshot_name': 'first'})
@@ -168,6 +171,7 @@ def test_pull_of_three_disks(web: Guest, run_module: Runner, tmp_path: Path) -> 
     assert journal(web) is None
 
 
+@pytest.mark.core
 @pytest.mark.parametrize('by', ['path', 'index', 'top'])
 def test_intermediate_layers_of_a_foreign_chain(web: Guest, run_module: Runner, tmp_path: Path, by: str) -> None:
     paths = []
@@ -289,6 +293,7 @@ def test_what_cannot_be_meant_is_an_error(web: Guest, lab: Lab, run_module: Runn
         assert '/nowhere' in typo['warnings'][0]
 
 
+@pytest.mark.core
 def test_copy_job_of_someone_else_is_left_alone(web: Guest, run_module: Runner, tmp_path: Path) -> None:
     top = overlay(web, 'j', ['vda'])[0]
     fill(web, 'vda')

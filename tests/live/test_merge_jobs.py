@@ -109,6 +109,7 @@ def test_time_is_up_and_the_job_is_ended(web: Guest, run_module: Runner, tmp_pat
     prove(web, 'vda', web.acked()['vda'], tmp_path)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize('kind', KINDS)
 def test_job_that_was_left_is_taken_over(web: Guest, run_module: Runner, tmp_path: Path, kind: str) -> None:
     task, after = slow_task(web, kind)
@@ -235,6 +236,7 @@ def test_qemu_is_killed_and_the_domain_started_again(web: Guest, run_module: Run
     prove(web, 'vda', web.acked()['vda'], tmp_path)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize('kind', KINDS)
 def test_abort_ends_the_job_and_keeps_the_chain(web: Guest, lab: Lab, run_module: Runner, kind: str) -> None:
     task, _after = slow_task(web, kind)
@@ -256,6 +258,7 @@ def test_abort_ends_the_job_and_keeps_the_chain(web: Guest, lab: Lab, run_module
     assert run_module('snapshot_merge', abort)['changed'] is False
 
 
+@pytest.mark.core
 def test_job_of_virsh_is_taken_over_or_aborted(web: Guest, run_module: Runner) -> None:
     task, after = slow_task(web, 'active')
     web.domain.blockCommit('vda', after[0], None, 4096, 4)

@@ -70,6 +70,7 @@ def facts(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {disk['target']: disk for disk in result['domains'][0]['disks']}
 
 
+@pytest.mark.core
 @pytest.mark.parametrize('target', ['vda', 'vdb'])
 def test_active_layer(layered: Layered, lab: Lab, run_module: Runner, tmp_path: Path, target: str) -> None:
     off, acked, layers = layered
@@ -175,6 +176,7 @@ def test_saved_domain_is_refused(layered: Layered, lab: Lab, run_module: Runner)
         off.domain.managedSaveRemove(0)
 
 
+@pytest.mark.core
 def test_snapshot_taken_live_is_merged_shut_off(off: Guest, run_module: Runner, tmp_path: Path) -> None:
     if off.state == 'shutoff':
         off.start()

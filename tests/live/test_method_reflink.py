@@ -67,6 +67,7 @@ def files(guest: Guest) -> list[Path]:
     return sorted(path for directory in directories for path in directory.iterdir())
 
 
+@pytest.mark.core
 def test_a_running_guest(web: Guest, lab: Lab, run_module: Runner, tmp_path: Path) -> None:
     acked, before = web.acked(), files(web)
 
@@ -342,6 +343,7 @@ while True:
 """
 
 
+@pytest.mark.core
 def test_by_the_storage_pool_where_libvirt_is_remote(web: Guest, lab: Lab, run_module: Runner, tmp_path: Path) -> None:
     """The transport ext counts as remote: a program is the way there."""
     bridge = tmp_path / 'bridge'

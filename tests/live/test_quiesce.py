@@ -91,6 +91,7 @@ def thaw(run_module: Runner, *guests: Guest, **options: Any) -> dict[str, Any]:
     )
 
 
+@pytest.mark.core
 def test_quiesced_stands_still_after_the_task_until_thawed(app: Guest, run_module: Runner) -> None:
     begun = time.monotonic()
     frozen_result = quiesce(run_module, app)
@@ -120,6 +121,7 @@ def test_quiesced_stands_still_after_the_task_until_thawed(app: Guest, run_modul
     assert journal(app) is None
 
 
+@pytest.mark.core
 def test_the_task_ends_though_its_watchdog_lives_on(app: Guest, run_module: Runner) -> None:
     module = run_module.start('storage_quiesce', {'name': 'app', 'state': 'quiesced', 'max_frozen': LONG})
 
@@ -156,6 +158,7 @@ def test_quiesced_twice_is_one_freeze(app: Guest, run_module: Runner) -> None:
     assert frozen(app)
 
 
+@pytest.mark.core
 def test_freezes_a_group(app: Guest, db: Guest, run_module: Runner) -> None:
     result = quiesce(run_module, app, db)
 
@@ -208,6 +211,7 @@ def test_one_that_cannot_be_frozen_thaws_the_group(
     until('end of the watchdog', lambda: not watchdogs(), 10)
 
 
+@pytest.mark.core
 def test_one_that_cannot_freeze_its_mountpoints_thaws_the_group(
     app: Guest, db: Guest, lab: Lab, run_module: Runner
 ) -> None:
@@ -272,6 +276,7 @@ def test_preferred_with_nobody_frozen_is_not_a_change(deaf: Guest, run_module: R
     until('end of the watchdog', lambda: not watchdogs(), 10)
 
 
+@pytest.mark.core
 def test_freezes_only_the_mountpoints_named(app: Guest, run_module: Runner) -> None:
     [domain] = quiesce(run_module, app, mountpoints=['/mnt/vdb'])['domains']
 
@@ -315,6 +320,7 @@ def test_a_disk_without_a_file_system_is_an_error(app: Guest, lab: Lab, run_modu
     assert 'domain app' in failure['msg']
 
 
+@pytest.mark.core
 def test_a_guest_frozen_by_something_else_is_adopted_and_bounded(app: Guest, run_module: Runner) -> None:
     app.domain.fsFreeze(None, 0)
 
@@ -327,6 +333,7 @@ def test_a_guest_frozen_by_something_else_is_adopted_and_bounded(app: Guest, run
     until('thaw by the watchdog', lambda: not frozen(app), 30)
 
 
+@pytest.mark.core
 def test_a_thaw_from_outside_is_found_out(app: Guest, run_module: Runner) -> None:
     quiesce(run_module, app)
     app.domain.fsThaw(None, 0)

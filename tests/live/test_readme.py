@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ansible_collections.disksnap.libvirt.tests.live.harness import Guests, chain, journal, ready
+from ansible_collections.disksnap.libvirt.tests.live.playing import this_machine
 from disksnap_lab import DiskSpec, GuestSpec, Lab, check_copy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +36,8 @@ def play(lab: Lab, playbook: Any, directory: Path) -> str:
     path = directory / 'play.yml'
     path.write_text(yaml.safe_dump(playbook), encoding='utf-8')
     inventory = directory / 'inventory.yml'
-    host = {'ansible_connection': 'local', 'ansible_python_interpreter': '/usr/bin/python3'}
-    inventory.write_text(yaml.safe_dump({'hypervisors': {'hosts': {'hv1': host}}}), encoding='utf-8')
+    hosts = {'hv1': this_machine(lab)}
+    inventory.write_text(yaml.safe_dump({'hypervisors': {'hosts': hosts}}), encoding='utf-8')
     done = subprocess.run(
         [str(ROOT / '.venv' / 'bin' / 'ansible-playbook'), '-i', str(inventory), str(path)],
         env={

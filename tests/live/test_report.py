@@ -16,7 +16,7 @@ import pytest
 from lxml import etree, html
 
 from ansible_collections.disksnap.libvirt.tests.live.harness import Guests, Runner, chain, put_back, ready, untouched
-from ansible_collections.disksnap.libvirt.tests.live.playing import HOST, playbook, stat
+from ansible_collections.disksnap.libvirt.tests.live.playing import playbook, stat, this_machine
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
 
 
@@ -156,7 +156,7 @@ def test_a_host_that_fails_and_one_that_is_lost(guests: list[Guest], lab: Lab, t
         'fleet_snapshot_report': str(report),
     }
     nowhere = {'ansible_connection': 'ssh', 'ansible_host': '127.0.0.1', 'ansible_port': 1}
-    done = playbook(lab, 'snapshot', tmp_path, asked, hosts={'hv1': HOST, 'lost': nowhere})
+    done = playbook(lab, 'snapshot', tmp_path, asked, hosts={'hv1': this_machine(lab), 'lost': nowhere})
     assert done.returncode != 0
     page = read(report)
     shown = {one.findtext('h3'): words(one.find('p')) for one in page.xpath('//article')}
@@ -166,10 +166,17 @@ def test_a_host_that_fails_and_one_that_is_lost(guests: list[Guest], lab: Lab, t
     assert page.find('.//header').get('class') == 'bad'
 
 
-def test_names_are_never_markup_nor_templates(lab: Lab, shared: Guests, tmp_path: Path) -> None:
+def test_names_are_never_markup_nor_templates(lab: Lab, tmp_path: Path) -> None:
     name = '<b>{{ 7 * 7 }}&"'
-    shared(GuestSpec(name, state='shutoff'))
+    definition: Any = etree.Element('domain', type='qemu')
+    for tag, text in (('name', name), ('memory', '65536')):
+        etree.SubElement(definition, tag).text = text
+    etree.SubElement(etree.SubElement(definition, 'os'), 'type', arch='x86_64', machine='q35').text = 'hvm'
+    domain = lab.connection.defineXML(etree.tostring(definition, encoding='unicode'))
     report = tmp_path / 'report.html'
-    done = playbook(lab, 'audit', tmp_path, {'fleet_snapshot_report': str(report)})
+    try:
+        done = playbook(lab, 'audit', tmp_path, {'fleet_snapshot_report': str(report)})
+    finally:
+        domain.undefine()
     assert done.returncode == 0, done.stdout
     assert guest(read(report), name) is not None

@@ -91,6 +91,7 @@ def went_back(guest: Guest, last: dict[str, int], later: dict[str, int]) -> None
         assert number >= first
 
 
+@pytest.mark.core
 def test_a_running_guest_is_back_and_runs(web: Guest, run_module: Runner, tmp_path: Path) -> None:
     taken = take(run_module, web)
     last = last_of(taken, tmp_path)
@@ -115,6 +116,7 @@ def test_a_running_guest_is_back_and_runs(web: Guest, run_module: Runner, tmp_pa
     web.wait_acked(5)
 
 
+@pytest.mark.core
 def test_a_guest_that_is_shut_off_stays_off(web: Guest, run_module: Runner, tmp_path: Path) -> None:
     taken = take(run_module, web)
     last = last_of(taken, tmp_path)
@@ -131,6 +133,7 @@ def test_a_guest_that_is_shut_off_stays_off(web: Guest, run_module: Runner, tmp_
         assert report.last == last[disk['target']]
 
 
+@pytest.mark.core
 def test_a_paused_guest_is_paused_again(web: Guest, run_module: Runner) -> None:
     take(run_module, web)
     web.domain.suspend()
@@ -228,6 +231,7 @@ def test_a_saved_guest_is_left_alone(web: Guest, run_module: Runner) -> None:
     web.wait_acked(5, timeout=60)
 
 
+@pytest.mark.core
 def test_a_transient_guest_is_back_and_still_transient(guest: Guests, run_module: Runner, tmp_path: Path) -> None:
     gone = guest(GuestSpec('passing', persistent=False))
     taken = take(run_module, gone)

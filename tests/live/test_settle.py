@@ -46,6 +46,7 @@ def next_run(guest: Guest, run_module: Runner) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.core
 def test_disks_of_every_kind_move_back(web: Guest, run_module: Runner) -> None:
     before = {target: chain(web, target) for target in web.disks}
     overlays = half_take(web, run_module)
@@ -132,6 +133,7 @@ def test_a_journal_that_is_in_one_definition_only(namespace: str, web: Guest, ru
         web.domain.metadata(ELEMENT, namespace, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
+@pytest.mark.core
 def test_node_names_that_a_dead_libvirtd_had_given_away(web: Guest, lab: Lab, run_module: Runner) -> None:
     """It died in the middle of a snapshot: QEMU has the layers, and nobody has noted their numbers."""
     lab.kill_libvirtd(hold=True)

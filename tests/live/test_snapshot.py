@@ -47,6 +47,7 @@ def clean(web: Guest) -> Iterator[None]:
     assert [len(chain(web, target)) for target in TARGETS] == [1, 1, 1]
 
 
+@pytest.mark.core
 def test_takes_a_frozen_point_in_time_of_all_disks(web: Guest, lab: Lab, run_module: Runner, tmp_path: Path) -> None:
     originals = {target: web.source_file(target) for target in TARGETS}
     pools_before = pools(lab)
@@ -88,6 +89,7 @@ def test_takes_a_frozen_point_in_time_of_all_disks(web: Guest, lab: Lab, run_mod
     web.wait_acked(1)
 
 
+@pytest.mark.core
 def test_keeps_what_the_guest_wrote_after_it(web: Guest, run_module: Runner, tmp_path: Path) -> None:
     result = run_module('disk_snapshot', {'name': 'web', 'snapshot_name': 's1', 'quiesce': 'required'})
     after = web.wait_acked(3)
@@ -102,6 +104,7 @@ def test_keeps_what_the_guest_wrote_after_it(web: Guest, run_module: Runner, tmp
     assert all(now >= then for now, then in zip(web.acked().values(), after.values()))
 
 
+@pytest.mark.core
 def test_check_mode_predicts_all_but_times_and_leaves_nothing(web: Guest, lab: Lab, run_module: Runner) -> None:
     task = {'name': 'web', 'snapshot_name': 's1', 'quiesce': 'required', 'description': 'text'}
 
@@ -128,6 +131,7 @@ def test_diff_shows_the_disk_before_and_after(web: Guest, run_module: Runner) ->
         assert overlay not in result['diff']['before']
 
 
+@pytest.mark.core
 def test_again_changes_nothing_and_returns_the_same_facts(web: Guest, lab: Lab, run_module: Runner) -> None:
     task = {'name': 'web', 'snapshot_name': 's1', 'quiesce': 'required', 'description': 'text'}
     first = run_module('disk_snapshot', task)
@@ -154,6 +158,7 @@ def test_the_same_name_over_other_disks_is_an_error(web: Guest, lab: Lab, run_mo
             assert 'over other disks (vda, not vda, vdb, vdc)' in failure['msg']
 
 
+@pytest.mark.core
 def test_a_snapshot_on_a_snapshot(web: Guest, run_module: Runner, tmp_path: Path) -> None:
     one = run_module('disk_snapshot', {'name': 'web', 'snapshot_name': 's1', 'quiesce': 'required'})
     acked = web.wait_acked(2)
@@ -187,6 +192,7 @@ def test_takes_only_the_disks_named(way: str, web: Guest, run_module: Runner) ->
     assert [len(chain(web, target)) for target in TARGETS] == [1, 2, 1]
 
 
+@pytest.mark.core
 def test_quiesce_none_does_not_freeze(web: Guest, run_module: Runner, tmp_path: Path) -> None:
     acked = web.acked()
 
@@ -201,6 +207,7 @@ def test_quiesce_none_does_not_freeze(web: Guest, run_module: Runner, tmp_path: 
         assert report.holds(acked[disk['target']])
 
 
+@pytest.mark.core
 def test_freezes_only_the_mountpoints_named(web: Guest, run_module: Runner) -> None:
     task = {'name': 'web', 'snapshot_name': 's1', 'quiesce': 'required', 'mountpoints': ['/mnt/vda', '/mnt/vdb']}
     predicted = run_module('disk_snapshot', task, check=True)
@@ -255,6 +262,7 @@ def test_a_file_can_be_named(web: Guest, run_module: Runner) -> None:
     assert paths == [str(web.images / 'plain.qcow2'), str(beside)]
 
 
+@pytest.mark.core
 def test_a_pool_over_the_directory_is_used_and_told(web: Guest, lab: Lab, run_module: Runner) -> None:
     lab.pool('web-pool', web.images)
     try:
@@ -293,6 +301,7 @@ def test_a_pool_elsewhere_can_be_named(web: Guest, lab: Lab, run_module: Runner,
         lab.remove_filesystem('elsewhere')
 
 
+@pytest.mark.core
 def test_the_journal_is_in_the_live_and_the_persistent_definition(web: Guest, run_module: Runner) -> None:
     result = run_module('disk_snapshot', {'name': 'web', 'snapshot_name': 's1', 'description': 'läuft & "steht"'})
 
@@ -306,6 +315,7 @@ def test_the_journal_is_in_the_live_and_the_persistent_definition(web: Guest, ru
     json.dumps(result)  # what a job template gets
 
 
+@pytest.mark.core
 def test_a_job_on_a_disk_is_an_error_that_says_so(web: Guest, lab: Lab, run_module: Runner) -> None:
     run_module('disk_snapshot', {'name': 'web', 'snapshot_name': 's1', 'disks': [{'target': 'vda'}]})
     web.domain.blockCommit('vda', None, None, 0, 4)  # VIR_DOMAIN_BLOCK_COMMIT_ACTIVE: stays until someone pivots

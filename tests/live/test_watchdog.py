@@ -78,6 +78,7 @@ def for_good(guest: Guest) -> None:
 # -- the deadline -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
 def test_thaws_at_the_deadline(web: Guest, run_module: Runner) -> None:
     begun = time.monotonic()
     result = run_module('storage_quiesce', {**TASK, 'max_frozen': 4})
@@ -112,6 +113,7 @@ def test_a_deadline_that_passes_before_the_freeze_is_done(max_frozen: float, web
     for_good(web)
 
 
+@pytest.mark.core
 def test_quiesced_after_the_watchdog_s_thaw_freezes_again(web: Guest, run_module: Runner) -> None:
     run_module('storage_quiesce', {**TASK, 'max_frozen': 1})
     until('end of the watchdog', lambda: not watchdogs(), 60)
@@ -310,6 +312,7 @@ def test_shut_off_while_half_taken(guest: Guests, run_module: Runner) -> None:
 # -- death of libvirtd ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
 def test_libvirtd_killed_while_frozen(web: Guest, lab: Lab, run_module: Runner) -> None:
     run_module('storage_quiesce', {**TASK, 'max_frozen': 3})
     lab.kill_libvirtd(hold=True)
@@ -325,6 +328,7 @@ def test_libvirtd_killed_while_frozen(web: Guest, lab: Lab, run_module: Runner) 
     assert result['domains'][0]['thawed_by'] == 'watchdog'
 
 
+@pytest.mark.core
 def test_libvirtd_killed_in_the_middle_of_a_snapshot(web: Guest, lab: Lab, run_module: Runner) -> None:
     module = run_module.start('disk_snapshot', {'name': 'web', 'snapshot_name': 's1', 'quiesce': 'required'})
     until('the commit', lambda: 'state="committing"' in (journal(web) or ''), 60)
@@ -370,6 +374,7 @@ def test_libvirtd_killed_while_the_guest_is_held_does_not_disturb_a_thaw_in_time
     for_good(web)
 
 
+@pytest.mark.core
 def test_agents_that_a_new_libvirtd_has_yet_to_find_are_waited_for(web: Guest, lab: Lab, run_module: Runner) -> None:
     for state in ('quiesced', 'thawed'):
         with reconnecting(lab, web):
@@ -412,6 +417,7 @@ def agent_answers(guest: Guest) -> bool:
 # -- what others do ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
 def test_a_guest_destroyed_while_frozen_is_let_go(guest: Guests, run_module: Runner) -> None:
     doomed = guest(GuestSpec('doomed'))
     run_module('storage_quiesce', {'name': 'doomed', 'state': 'quiesced', 'max_frozen': 2})
@@ -423,6 +429,7 @@ def test_a_guest_destroyed_while_frozen_is_let_go(guest: Guests, run_module: Run
     assert journal(doomed) is None
 
 
+@pytest.mark.core
 def test_an_agent_killed_while_frozen(web: Guest, run_module: Runner) -> None:
     """Its successor knows that the guest is frozen and thaws it."""
     before = web.exec('pidof', 'qemu-ga').out

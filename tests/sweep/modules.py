@@ -38,7 +38,7 @@ class Modules:
             'DISKSNAP_TESTS': str(os.getpid()),  # by which harness.watchdogs finds what they leave
             'PYTHONPATH': os.pathsep.join(map(str, path)),
         }
-        argv = ['/usr/bin/python3', str(HERE / 'server.py'), str(theirs.fileno())]
+        argv = [lab.python, str(HERE / 'server.py'), str(theirs.fileno())]
         self._process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         theirs.close()
         self._ours.settimeout(TIMEOUT + 60)

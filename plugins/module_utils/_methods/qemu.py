@@ -166,7 +166,15 @@ class QemuMethod(DiskMethod):
         return _chain.whole(disk, domain.host.pools, domain.name).layer(record.volumes[0].path) is not None
 
     def fault(self, domain: Domain, record: DiskRecord) -> str | None:
-        return None if self.present(domain, record) else 'its layer is not in the backing chain any more'
+        if not self.present(domain, record):
+            return 'its layer is not in the backing chain any more'
+        base, below = record.backup_source.path, _overlay.below(domain, record)
+        if base is None or below is None or domain.host.pools.canonical(below) == domain.host.pools.canonical(base):
+            return None
+        return (
+            f'its layer {record.volumes[0].path} stands on {below}, not on {base}, which something else has merged, as '
+            'virsh snapshot-delete does'
+        )
 
     # -- revert -------------------------------------------------------------------------------------------
 

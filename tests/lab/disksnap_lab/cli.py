@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         '--guests', type=int, default=0, metavar='K', help='define and start web1 to webK and wait for them'
     )
+    up.add_argument('--system', metavar='RELEASE', help="have this Debian release's libvirt and QEMU, as trixie")
     status = actions.add_parser('status', help='show one lab, or all')
     down = actions.add_parser('down', help='end everything a lab started and delete its files')
     down.add_argument('--keep', action='store_true', help='keep the files')
@@ -92,7 +93,7 @@ def _act(options: argparse.Namespace) -> None:
     elif options.action == 'fleet':
         fleet_cli.act(options)
     elif options.action == 'up':
-        _up(Lab(options.name), options.guests)
+        _up(Lab(options.name, system=options.system), options.guests)
     elif options.action == 'run':
         _run(Lab(options.name), options.argv, options.inside)
     elif options.action == 'down':

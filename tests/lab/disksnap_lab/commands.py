@@ -22,6 +22,7 @@ PACKAGE_OF = {
     'apt-cache': 'apt',
     'apt-config': 'apt',
     'apt-get': 'apt',
+    'chroot': 'coreutils',
     'cp': 'coreutils',
     'debugfs': 'e2fsprogs',
     'dpkg-deb': 'dpkg',

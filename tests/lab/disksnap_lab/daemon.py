@@ -16,10 +16,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from . import mounts, processes
+from . import mounts, processes, view
 from .commands import require, run
 from .errors import LabError
 from .paths import LabPaths, root
+from .system import system as known_system
 
 # stdio_handler: virtlogd would rotate the files that guests write to. The rest: QEMU as plain root without
 # cgroups, mount namespace or extended attributes, which a namespace of ours can't always have.
@@ -50,8 +51,9 @@ class Daemon:
     namespaces: tuple[str, ...] = ('mount', 'pid', 'ipc', 'uts')
     supervisor = 'supervisor.py'
 
-    def __init__(self, paths: LabPaths) -> None:
+    def __init__(self, paths: LabPaths, system: str | None = None) -> None:
         self.paths = paths
+        self._system = known_system(system) if system else None
 
     def state(self) -> dict[str, Any]:
         """What the supervisor wrote down about itself; empty when the lab never ran."""
@@ -92,7 +94,10 @@ class Daemon:
 
     def start(self, timeout: float) -> None:
         """Make directories, mounts and namespaces, and wait until libvirtd listens."""
+        tree = self._system.build() if self._system else None
         self._prepare()
+        if tree is not None:
+            view.mount(self.paths, tree)
         token = uuid.uuid4().hex
         supervisor = Path(__file__).with_name(self.supervisor)
         unshare = [require('unshare'), *self._namespace_options(), '--fork', '--propagation', 'slave']
@@ -146,6 +151,7 @@ class Daemon:
             processes.kill_namespace(recorded)
         for device in mounts.loops_below(self.paths.base):
             mounts.detach_loop(device)
+        view.unmount(self.paths.view)
         mounts.unmount_below(self.paths.base)
         for device in mounts.loops_below(self.paths.base):
             mounts.detach_loop(device)  # those that a mount had held
@@ -160,7 +166,10 @@ class Daemon:
 
     def enter_argv(self, *argv: str) -> list[str]:
         """A command line that runs another one inside the lab's namespaces."""
-        return ['nsenter', '--target', str(self.init_pid()), *self._namespace_options(), '--', *argv]
+        options = self._namespace_options()
+        if view.mounted(self.paths):
+            options += ['--root', '--wd']
+        return ['nsenter', '--target', str(self.init_pid()), *options, '--', *argv]
 
     def run_inside(self, *argv: str, timeout: float = 30) -> str:
         """Run a program inside; what it leaves running ends with the lab."""

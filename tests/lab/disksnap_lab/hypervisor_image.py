@@ -6,19 +6,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .commands import run
+from .debian import digest, install_root, package_names
 from .errors import LabError
 from .paths import SOURCE, locked, make_root
 
 RELEASE = 'bookworm'
-_RECIPE = ['hypervisor/packages.txt', 'disksnap_lab/hypervisor_image.py']
+_RECIPE = ['hypervisor/packages.txt', 'disksnap_lab/hypervisor_image.py', 'disksnap_lab/debian.py']
 _SIZE = '3G'
 _FILES = {
     'etc/hostname': 'hv\n',
@@ -29,7 +28,6 @@ _FILES = {
 }
 # beside these no timer runs: a clock that jumps, as it does after each reset, must not start anybody's daily work
 _QUIET = 'systemd-random-seed.service e2scrub_reap.service libvirt-guests.service systemd-networkd-wait-online.service'
-_SPARE = ('usr/share/doc', 'usr/share/man', 'usr/share/locale')
 
 
 @dataclass(frozen=True)
@@ -59,20 +57,6 @@ class HypervisorImage:
         return self.directory / 'key'
 
 
-def digest(*parts: bytes | str) -> str:
-    """A name for what is made from these."""
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update((part.encode() if isinstance(part, str) else part) + b'\0')
-    return whole.hexdigest()[:16]
-
-
-def package_names(text: str) -> list[str]:
-    """What a list of packages names, one a line; # starts a comment."""
-    lines = (line.partition('#')[0].strip() for line in text.splitlines())
-    return [line for line in lines if line]
-
-
 def hypervisor_root() -> Path:
     """Where images and states are kept."""
     directory = make_root() / 'hypervisor'
@@ -90,33 +74,6 @@ def hypervisor_image() -> HypervisorImage:
     return image
 
 
-def sources(index_targets: str) -> list[str]:
-    """Lines of sources.list for the release: from the very places that apt of this machine takes Debian from."""
-    found: dict[str, str] = {}
-    for line in index_targets.splitlines():
-        uri, _space, label = line.partition(' ')
-        if label in ('Debian', 'Debian-Security'):
-            found.setdefault(label, uri)
-    if 'Debian' not in found:
-        raise LabError('apt has no source of Debian packages: run apt-get update first')
-    suites = {'Debian': (RELEASE, f'{RELEASE}-updates'), 'Debian-Security': (f'{RELEASE}-security',)}
-    return [f'deb {uri} {suite} main' for label, uri in found.items() for suite in suites[label]]
-
-
-def debian_mirror() -> str:
-    """Where apt of this machine takes Debian from."""
-    return sources(_index_targets())[0].split()[1]
-
-
-def _index_targets() -> str:
-    return run(['apt-get', 'indextargets', '--format', '$(REPO_URI) $(LABEL)', 'Created-By: Packages']).stdout
-
-
-def proxies(apt_config: str) -> list[str]:
-    """The lines of apt's configuration that say how to get out."""
-    return re.findall(r'^(Acquire::https?::Proxy.* ".+";)$', apt_config, re.MULTILINE)
-
-
 def _build(image: HypervisorImage) -> None:
     """Build beside the final place and rename, so that a half-built image is never used."""
     work = hypervisor_root() / 'new-image'
@@ -125,7 +82,7 @@ def _build(image: HypervisorImage) -> None:
     result.mkdir(parents=True)
     run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'disksnap-lab', '-f', result / 'key'])
     tree = work / 'tree'
-    _debootstrap(tree)
+    install_root(tree, RELEASE, package_names((SOURCE / 'hypervisor' / 'packages.txt').read_text(encoding='utf-8')))
     _configure(tree, (result / 'key.pub').read_text(encoding='utf-8'))
     for name, pattern in (('vmlinuz', 'vmlinuz-*'), ('initrd', 'initrd.img-*')):
         shutil.copyfile(_only(tree.glob(f'boot/{pattern}'), pattern), result / name)
@@ -142,16 +99,6 @@ def _only(found: Iterable[Path], what: str) -> Path:
     if len(paths) != 1:
         raise LabError(f'Expected one {what} in the new hypervisor, found {len(paths)}')
     return paths[0]
-
-
-def _debootstrap(tree: Path) -> None:
-    mirrors = sources(_index_targets())
-    options = ['APT::Install-Recommends "false"', *proxies(run(['apt-config', 'dump']).stdout)]
-    packages = package_names((SOURCE / 'hypervisor' / 'packages.txt').read_text(encoding='utf-8'))
-    argv = ['mmdebstrap', '--mode=root', '--variant=minbase', f'--include={",".join(packages)}']
-    argv += [f'--aptopt={option}' for option in options]
-    argv += [f'--dpkgopt=path-exclude=/{directory}/*' for directory in _SPARE]
-    run([*argv, RELEASE, tree, *mirrors], timeout=1200)
 
 
 def _configure(tree: Path, public_key: str) -> None:

@@ -15,8 +15,9 @@ import shutil
 from pathlib import Path
 
 from .commands import require, run
+from .debian import debian_mirror
 from .errors import LabError
-from .hypervisor_image import RELEASE, debian_mirror, hypervisor_root
+from .hypervisor_image import RELEASE, hypervisor_root
 from .paths import locked
 
 PROGRAM = 'qemu-system-x86_64'
@@ -53,7 +54,7 @@ def _unpack(directory: Path) -> None:
     for made in ('lists', 'cache', 'tree'):
         (work / made).mkdir(parents=True)
     listed = work / 'sources.list'
-    listed.write_text(f'deb [signed-by={_KEYRING}] {debian_mirror()} {_SUITE} main\n', encoding='utf-8')
+    listed.write_text(f'deb [signed-by={_KEYRING}] {debian_mirror(RELEASE)} {_SUITE} main\n', encoding='utf-8')
     options = [f'Dir::Etc::SourceList={listed}', 'Dir::Etc::SourceParts=/dev/null', 'APT::Sandbox::User=root']
     options += [f'Dir::State::Lists={work / "lists"}', f'Dir::Cache={work / "cache"}']
     apt_get = ['apt-get', '-q', *(word for option in options for word in ('-o', option))]

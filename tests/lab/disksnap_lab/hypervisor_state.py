@@ -14,9 +14,10 @@ from pathlib import Path
 from . import hypervisor_layout as layout
 from .base_disks import copy_disk
 from .commands import run
+from .debian import digest
 from .guest_image import GuestImage, guest_image
 from .hypervisor_guest import HypervisorGuest
-from .hypervisor_image import HypervisorImage, digest, hypervisor_image, hypervisor_root
+from .hypervisor_image import HypervisorImage, hypervisor_image, hypervisor_root
 from .hypervisor_qemu import emulator
 from .hypervisor_ssh import Connection
 from .hypervisor_vm import DISKS, Machine, end

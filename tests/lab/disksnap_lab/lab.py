@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import libvirt
 from lxml import etree
 
-from . import base_disks, domain_xml, images, mounts
+from . import base_disks, domain_xml, images, mounts, view
 from .commands import run
 from .daemon import Daemon, assert_root
 from .domain_xml import HostFiles, Source
@@ -23,18 +24,21 @@ from .errors import LabError
 from .guest import Guest
 from .guest_image import GuestImage, guest_image
 from .images import MadeDisk
-from .paths import LabPaths, locked, root
+from .paths import LabPaths, is_name, locked, root
 from .spec import GuestSpec
 from .waiting import wait_for
 
 LAB_MIB = 150
 GUEST_OVERHEAD_MIB = 100  # what QEMU under TCG takes beyond the guest's own memory
+# A guest that boots with the memory of its spec on QEMU 7.2 runs out of it on 10.0, and kills its agent or its mount.
+_NEWER_QEMU, _NEWER_QEMU_MIB = 10_000_000, 32
 
 
 def names() -> list[str]:
     """All labs that were brought up and not taken down, alive or not."""
     directory = root() / 'labs'
-    return sorted(path.name for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+    found = directory.iterdir() if directory.is_dir() else []
+    return sorted(path.name for path in found if path.is_dir() and is_name(path.name))
 
 
 def _require_memory(mib: int, what: str) -> None:
@@ -46,11 +50,15 @@ def _require_memory(mib: int, what: str) -> None:
 
 
 class Lab:
-    """One lab by its name. Making the object does nothing yet: up() does, or an earlier process did."""
+    """One lab by its name. Making the object does nothing yet: up() does, or an earlier process did.
 
-    def __init__(self, name: str = 'lab', daemon: Daemon | None = None) -> None:
+    system: a Debian release whose libvirt and QEMU the lab is to have, by its list in tests/lab/systems; without one
+    it has this machine's.
+    """
+
+    def __init__(self, name: str = 'lab', daemon: Daemon | None = None, system: str | None = None) -> None:
         self.name = name
-        self.daemon = daemon or Daemon(LabPaths(name))
+        self.daemon = daemon or Daemon(LabPaths(name), system)
         self.paths = self.daemon.paths
         self._connection: libvirt.virConnect | None = None
         self._image: GuestImage | None = None
@@ -66,6 +74,16 @@ class Lab:
     def uri(self) -> str:
         """Connection URI for virsh, the collection, anybody on this machine."""
         return self.paths.uri
+
+    @property
+    def python(self) -> str:
+        """The Python that belongs to the lab's libvirtd: with the libvirt and lxml of the same release."""
+        return view.interpreter(self.paths)
+
+    @property
+    def top(self) -> Path:
+        """The root directory of the lab's system, as this machine sees it."""
+        return self.paths.view if view.mounted(self.paths) else Path('/')
 
     @property
     def guest_image(self) -> GuestImage:
@@ -235,6 +253,8 @@ class Lab:
         """Make disks and domain, and start it unless the spec says shut off. Does not wait for the boot."""
         if Guest.record_path(self, spec.name).exists():
             raise LabError(f'Lab {self.name} has a guest {spec.name} already')
+        if self.connection.getVersion() >= _NEWER_QEMU:
+            spec = replace(spec, memory_mib=spec.memory + _NEWER_QEMU_MIB)
         if spec.state != 'shutoff':
             _require_memory(spec.memory + GUEST_OVERHEAD_MIB, f'guest {spec.name}')
         directory = Path(spec.directory or self.paths.images / spec.name)

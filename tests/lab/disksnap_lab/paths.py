@@ -27,6 +27,11 @@ def root() -> Path:
     return Path(os.environ.get('DISKSNAP_LAB_ROOT') or '/var/cache/disksnap-lab').absolute()
 
 
+def is_name(text: str) -> bool:
+    """Whether a lab may be called so."""
+    return bool(_NAME.fullmatch(text))
+
+
 def make_root() -> Path:
     """Create the root if need be: others may pass through, not look around."""
     path = root()
@@ -41,7 +46,7 @@ class LabPaths:
     """The directories of one lab; the same path means the same file inside and outside of its namespaces."""
 
     def __init__(self, name: str, base: Path | None = None) -> None:
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise LabError(f'Lab name {name!r} is not one to 24 lower-case letters, digits or hyphens')
         self.name = name
         self.base = base or root() / 'labs' / name
@@ -58,6 +63,8 @@ class LabPaths:
         self.socket = self.run / 'libvirt' / 'libvirt-sock'
         self.hold = self.run / 'hold-libvirtd'
         self.lock = self.base.with_name(f'{name}.lock')
+        self.view = self.base.with_name(f'{name}.view')  # mounts of a lab with a system of its own; see view.py
+        self.python = self.base / 'python3'  # of that system
 
     @property
     def uri(self) -> str:

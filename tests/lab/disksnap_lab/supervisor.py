@@ -22,7 +22,7 @@ from pathlib import Path
 if __name__ == '__main__':
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from disksnap_lab import mounts, processes
+from disksnap_lab import mounts, processes, view
 from disksnap_lab.commands import find, require, run
 from disksnap_lab.paths import LabPaths, root
 
@@ -65,10 +65,12 @@ def enter(paths: LabPaths, token: str, hostname: str) -> None:
     """Write down who we are, then make the machine look as if it had nothing but this lab."""
     # /proc is still the outer one here, so this is our number outside, which down needs.
     state = dict(processes.identity(int(os.readlink('/proc/self'))), token=token)
+    ours = {paths.base, paths.view}
     for point in mounts.below(root()):
-        if point != paths.base and paths.base not in point.parents:
+        if not ours & {point, *point.parents}:
             run(['umount', '-l', point], accept=(0, 1, 32))  # mounts of other labs and fleets: do not keep them alive
-    run(['mount', '-t', 'proc', 'proc', '/proc'])
+    top = paths.view if view.mounted(paths) else Path('/')
+    run(['mount', '-t', 'proc', 'proc', view.inside(Path('/proc'), top)])
     inside = {
         paths.etc: '/etc/libvirt',
         paths.lib: '/var/lib/libvirt',
@@ -77,8 +79,12 @@ def enter(paths: LabPaths, token: str, hostname: str) -> None:
         paths.run: '/run',
     }
     for source, target in inside.items():
-        os.makedirs(target, exist_ok=True)
-        run(['mount', '--bind', source, target])
+        point = view.inside(Path(target), top)
+        os.makedirs(point, exist_ok=True)
+        run(['mount', '--bind', source, point])
+    if top != Path('/'):
+        os.chroot(top)
+        os.chdir('/')
     socket.sethostname(hostname)
     unfinished = paths.state.with_suffix('.new')
     unfinished.write_text(json.dumps(state), encoding='utf-8')

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the hypervisor lab decides without a VM: sources of packages, names, and what it asks libvirt for."""
+"""What the hypervisor lab decides without a VM: what it asks libvirt for, and how it copies."""
 
 from __future__ import annotations
 
@@ -17,37 +17,8 @@ from lxml import etree
 
 from disksnap_lab import LabError
 from disksnap_lab.hypervisor import Hypervisor
-from disksnap_lab.hypervisor_image import digest, package_names, proxies, sources
 from disksnap_lab.hypervisor_layout import DISKS, domain_xml, pools_xml
 from disksnap_lab.hypervisor_ssh import sparse_blocks
-
-
-def test_takes_debian_from_where_this_machine_does() -> None:
-    targets = 'http://mirror.test/debian/ Debian\nhttp://mirror.test/security/ Debian-Security\nhttp://x.test/ Other\n'
-    assert sources(targets) == [
-        'deb http://mirror.test/debian/ bookworm main',
-        'deb http://mirror.test/debian/ bookworm-updates main',
-        'deb http://mirror.test/security/ bookworm-security main',
-    ]
-
-
-def test_says_so_without_a_source() -> None:
-    with pytest.raises(LabError, match='apt-get update'):
-        sources('http://x.test/ Other\n')
-
-
-def test_hands_proxies_on() -> None:
-    config = 'Acquire "";\nAcquire::http::Proxy "http://proxy.test:3128";\nAcquire::https::Proxy "";\n'
-    assert proxies(config) == ['Acquire::http::Proxy "http://proxy.test:3128";']
-
-
-def test_package_names() -> None:
-    assert package_names('# all\nlvm2\n\nxfsprogs # why\n') == ['lvm2', 'xfsprogs']
-
-
-def test_a_name_tells_parts_apart() -> None:
-    assert digest('ab', 'c') != digest('a', 'bc')
-    assert digest('a', b'b') == digest(b'a', 'b')
 
 
 def test_the_guest_has_each_disk_where_the_layout_says() -> None:

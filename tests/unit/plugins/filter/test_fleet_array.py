@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.disksnap.libvirt.plugins.filter.fleet_array import fleet_array, fleet_identities
+from ansible_collections.disksnap.libvirt.plugins.filter.fleet_array import fleet_array
+from ansible_collections.disksnap.libvirt.plugins.filter.fleet_identities import fleet_identities
 
 
 def volume(domain: str, identity: dict[str, Any] | None = None, of: str = 'g1', **attributes: str) -> dict[str, Any]:

@@ -270,3 +270,25 @@ def test_what_is_no_result_of_the_module() -> None:
 )
 def test_sizes(count: int | None, text: str) -> None:
     assert human(count) == text
+
+
+class OfTemplate(list[Any]):
+    """As the lists that ansible-core has in templates: nobody can make another one of their type."""
+
+    made = False
+
+    def __init__(self, items: Any) -> None:
+        assert not OfTemplate.made, 'Direct construction of lazy containers is not supported.'
+        super().__init__(items)
+
+
+def test_lists_within_the_snapshots_are_those_of_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    disks = OfTemplate([{'target': 'vda', 'volumes': OfTemplate(['/images/vda.s1'])}])
+    snapshots = [
+        {'name': name, 'created_at': f'2026-03-01T0{hour}:00:00.000Z', 'disks': disks, 'needed_by': OfTemplate([])}
+        for hour, name in enumerate(('older', 'newer'))
+    ]
+    monkeypatch.setattr(OfTemplate, 'made', True)
+    [gone] = snapshots_to_remove(snapshots, {'daily': 7})
+    assert gone['name'] == 'older'
+    assert gone['disks'] == [{'target': 'vda', 'volumes': ['/images/vda.s1']}]

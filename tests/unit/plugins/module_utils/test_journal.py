@@ -342,7 +342,7 @@ def test_a_journal_within_a_domain() -> None:
     assert _journal.within('<domain><name>web</name></domain>', 'web').empty
 
 
-@pytest.mark.parametrize('element', ['<d:journal xmlns:d="{}" version="7"/>', '<d:else xmlns:d="{}" version="1"/>'])
+@pytest.mark.parametrize('element', ['<d:journal xmlns:d="{}" version="0"/>', '<d:else xmlns:d="{}" version="1"/>'])
 @pytest.mark.parametrize('namespace', [_journal.NAMESPACE, _journal.QUIESCE_NAMESPACE])
 def test_a_damaged_journal_within_a_domain(element: str, namespace: str) -> None:
     with pytest.raises(DiskSnapError, match='not known to this release') as caught:

@@ -97,6 +97,9 @@ class Handle:
     def hasManagedSaveImage(self, _flags: int) -> int:
         return int(self.saved)
 
+    def listAllSnapshots(self, _flags: int) -> list[None]:
+        return []
+
 
 class Pools:
     """A pool that sees a few images."""
@@ -119,7 +122,8 @@ class Pools:
     def all_volumes(self) -> list[VolumeInfo]:
         return [volume for path in self.backing if (volume := self.volume(path)) is not None]
 
-    def refresh(self, _path: str) -> None: ...
+    def refresh(self, _path: str) -> None:
+        pass
 
     def pool_name_of(self, _path: str) -> str | None:
         return None

@@ -5,7 +5,8 @@
 """A host held against what is recorded of it: the storage is the truth, the journal the intent.
 
 What changes while it is looked at would look damaged; so a domain with a problem is looked at again until it was the
-same before and after.
+same before and after. What looks like an orphan may be an overlay of a domain that is yet to be defined, or that was
+changed meanwhile; so it must be there, and nobody's, a second time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import busy
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
-from ansible_collections.disksnap.libvirt.plugins.module_utils._problem import Problem, ordered
+from ansible_collections.disksnap.libvirt.plugins.module_utils._problem import ORPHANED, Problem, ordered
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DomainView, Survey, changed, survey
 
 # how often a host is read at most: one that changes all the time is told as it was last
@@ -56,6 +57,11 @@ class Findings:
         else:
             self.problems.setdefault(uuid, []).extend(problems)
 
+    def orphans(self) -> t.Iterator[Problem]:
+        """What nobody knows, be it a domain's or the host's."""
+        for problems in (self.elsewhere, *self.problems.values()):
+            yield from (problem for problem in problems if problem.code in ORPHANED)
+
 
 def audit(host: Host, wanted: t.Callable[[DomainView], bool] = lambda _view: True) -> Findings:
     """Read a host and say what does not fit.
@@ -67,12 +73,15 @@ def audit(host: Host, wanted: t.Callable[[DomainView], bool] = lambda _view: Tru
     Raises:
         DiskSnapError: if libvirt does not list what it has.
     """
+    orphans: set[Problem] = set()
     for left in reversed(range(_ROUNDS)):
         _lvm.forget()
         with Pools(host.connection, host.uri) as pools:  # of its own: what it has read is of this round
             found = survey(Host(host.uri, host.connection, pools))
             findings = _judge(found, wanted)
-        if not left or not any(changed(view) for view in found.domains if findings.problems.get(view.uuid)):
+        before, orphans = orphans, set(findings.orphans())
+        moved = orphans != before or any(changed(view) for view in found.domains if findings.problems.get(view.uuid))
+        if not left or not moved:
             break
     return findings
 
@@ -89,7 +98,8 @@ def _judge(found: Survey, wanted: t.Callable[[DomainView], bool]) -> Findings:
         findings.add(view.uuid, _of_domain(view, findings))
     # what is shared comes last: a run that has begun meanwhile is at work on what it makes
     for uuid, problems in _audit_chain.written_bases(found).items():
-        findings.add(uuid, problems)
+        if uuid not in findings.at_work:
+            findings.add(uuid, problems)
     for owner, problem in _audit_orphans.orphans(found):
         if owner not in findings.at_work:
             findings.add(owner, [problem])

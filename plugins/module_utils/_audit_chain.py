@@ -14,10 +14,22 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._problem import Problem
 from ansible_collections.disksnap.libvirt.plugins.module_utils._storage import Storage
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DiskView, DomainView, Layer, Survey
-from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
 
 # formats that a look at the first bytes tells apart
 _TOLD = ('raw', 'qcow2')
+# what to do about a disk whose image is the other one, by what the definition says
+_IMAGE_REMEDY = {
+    'raw': 'Correct the type of the <driver> with virsh edit before the domain starts again: a guest that writes raw '
+    'to a qcow2 image destroys it.',
+    'qcow2': 'The domain does not start so. Put the image back that belongs there, or correct the type of the <driver> '
+    'with virsh edit.',
+}
+_FORGED = (
+    'Leave the type as it is unless you know that the image was made as qcow2 and that no guest ran with it as raw. '
+    'Whoever has it as a raw disk may have written this header, and as qcow2 QEMU would open the file that it names, '
+    'be it any of the host, for the guest to read. Ask whoever has the guest; xxd -l 4096 shows what the header names.'
+)
 
 
 def chains(view: DomainView, storage: Storage) -> t.Iterator[Problem]:
@@ -67,9 +79,9 @@ def _gone(disk: DiskView, storage: Storage) -> Problem | None:
     return None
 
 
-def _formats(disk: DiskView) -> t.Iterator[Problem]:
+def _formats(disk: DiskView, *, later: bool = False) -> t.Iterator[Problem]:
     for place, layer in enumerate(disk.layers):
-        found = layer.image.info.format if layer.image else None
+        found = (layer.image.claims or layer.image.info.format) if layer.image else None
         if found not in _TOLD:
             continue
         above = disk.layers[place - 1] if place else None
@@ -77,22 +89,18 @@ def _formats(disk: DiskView) -> t.Iterator[Problem]:
         if stated not in _TOLD or stated == found:
             continue
         if above is None:
-            yield Problem(
-                'image_format',
-                f'The domain takes {layer.path} of disk {disk.target} for {stated}, and it is {found}.',
-                'Correct the type of the <driver> with virsh edit before the domain starts again: a guest that writes '
-                'raw to a qcow2 image destroys it.',
-                disk.target,
-                path=layer.path,
-            )
+            when = 'At its next start the domain will take' if later else 'The domain takes'
+            message = f'{when} {layer.path} of disk {disk.target} for {stated}, and it is {found}.'
+            remedy = _IMAGE_REMEDY[stated]
         else:
-            yield Problem(
-                'backing_format',
-                f'The header of {above.path} says that its backing file {layer.path} is {stated}, and it is {found}.',
-                f'While the domain is shut off: qemu-img rebase -u -F {found} -b {layer.path} {above.path}',
-                disk.target,
-                path=layer.path,
+            message = (
+                f'The header of {above.path} says that its backing file {layer.path} is {stated}, and it is {found}.'
             )
+            remedy = f'While the domain is shut off: qemu-img rebase -u -F {found} -b {layer.path} {above.path}'
+        if layer.image and layer.image.claims:
+            message = message.replace(f'it is {found}.', f'it begins as {found} does.')
+            remedy = _FORGED
+        yield Problem('backing_format' if above else 'image_format', message, remedy, disk.target, path=layer.path)
 
 
 def _other_backing(disk: DiskView, storage: Storage) -> t.Iterator[Problem]:
@@ -115,23 +123,72 @@ def _other_backing(disk: DiskView, storage: Storage) -> t.Iterator[Problem]:
 
 
 def definitions(view: DomainView, storage: Storage) -> t.Iterator[Problem]:
-    """Disks that will be other images at the next start."""
+    """Disks that will be other images at the next start, or the same ones taken for something else, or not there."""
     if view.later is None:
         return
-    for disk in view.disks:
-        other = view.later.disk(disk.target)
-        if disk.disk.device not in ('disk', 'lun') or other is None or other.source is None:
-            continue
-        now, then = disk.disk.active, other.source
-        if _key(now, storage) != _key(then, storage):
+    now, then = (_images(disks) for disks in (view.now.disks, view.later.disks))
+    for target, source in now.items():
+        if target not in then:
             yield Problem(
                 'definitions_differ',
-                f'Disk {disk.target} is {now.key} now, and will be {then.key} at the next start of the domain.',
-                f'If {now.key} is right, correct the persistent definition with virsh edit before the domain is shut '
-                'off: else its guest finds other data.',
-                disk.target,
-                path=then.path,
+                f'Disk {target}, {source.key}, is attached to the domain that runs, and will not be there at its next '
+                'start.',
+                'If the guest is to keep it, add it to the persistent definition with virsh edit. If it is there for a '
+                'time, as for a backup, detach it when that is over.',
+                target,
+                path=source.path,
             )
+        elif _key(source, storage) != _key(then[target], storage):
+            yield _another(target, source, then[target])
+        elif source.format and then[target].format and source.format != then[target].format:
+            yield _retyped(target, source, then[target])
+    for target, source in then.items():
+        if target not in now:
+            yield Problem(
+                'definitions_differ',
+                f'Disk {target}, {source.key}, is not attached to the domain that runs, and will be at its next start.',
+                'If the guest is to have it, attach it with virsh attach-disk --live. If not, take it out of the '
+                'persistent definition with virsh edit.',
+                target,
+                path=source.path,
+            )
+    yield from _later_formats(view, storage)
+
+
+def _images(disks: t.Iterable[Disk]) -> dict[str, Source]:
+    return {disk.target: disk.active for disk in disks if disk.device in ('disk', 'lun') and disk.chain}
+
+
+def _another(target: str, now: Source, then: Source) -> Problem:
+    return Problem(
+        'definitions_differ',
+        f'Disk {target} is {now.key} now, and will be {then.key} at the next start of the domain.',
+        f'If {now.key} is right, correct the persistent definition with virsh edit before the domain is shut off: else '
+        'its guest finds other data.',
+        target,
+        path=then.path,
+    )
+
+
+def _retyped(target: str, now: Source, then: Source) -> Problem:
+    return Problem(
+        'definitions_differ',
+        f'Disk {target}, {now.key}, is taken for {now.format} now, and will be for {then.format} at the next start of '
+        'the domain.',
+        f'Set the type of the <driver> to {now.format} in the persistent definition, with virsh edit, before the '
+        'domain is shut off: a guest whose qcow2 image is taken for raw destroys it, and one whose raw image is taken '
+        'for qcow2 can have QEMU open any file of the host.',
+        target,
+        path=then.path,
+    )
+
+
+def _later_formats(view: DomainView, storage: Storage) -> t.Iterator[Problem]:
+    """What is wrong with the formats of the next start, where that is not what is wrong now."""
+    known = {(disk.target, _key(disk.disk.active, storage), disk.disk.active.format) for disk in view.disks}
+    for disk in view.later_disks:
+        if (disk.target, _key(disk.disk.active, storage), disk.disk.active.format) not in known:
+            yield from _formats(disk, later=True)
 
 
 def _key(source: Source, storage: Storage) -> str:

@@ -6,17 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _clone, _lvm, _mounts, _subvolume
+from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.btrfs import DIRECTORY
 from ansible_collections.disksnap.libvirt.plugins.module_utils._problem import Problem
 from ansible_collections.disksnap.libvirt.plugins.module_utils._storage import Image, Storage
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DomainView, Survey
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
 
 # UUID of the domain that an orphan belongs to; None where it belongs to several, or to one that is gone
 Owned = tuple[t.Optional[str], Problem]
@@ -35,8 +39,10 @@ class Known:
         for view in found.domains:
             for disk in view.disks:
                 self._use(view, [layer.path for layer in disk.layers])
-            for later in view.later.disks if view.later else ():
-                self._use(view, _paths(later, found.storage, view.name))
+            for disk in view.later_disks:
+                self._use(view, [layer.path for layer in disk.layers])
+            for one in view.now.disks:
+                self.named.update(self.storage.canonical(path) for path in _mirrored(one, found.storage, view.name))
             self.named.update(self.storage.canonical(path) for path in _recorded(view))
 
     def _use(self, view: DomainView, paths: t.Iterable[str | None]) -> None:
@@ -65,14 +71,16 @@ class Known:
         return None
 
 
-def _paths(disk: Disk, storage: Storage, domain: str) -> list[str | None]:
-    found = []
-    for source in _chain.seen(disk, storage, domain)[0].chain:
-        try:
-            found.append(_chain.local_path(source, storage))
-        except DiskSnapError:
-            continue
-    return found
+def _mirrored(disk: Disk, storage: Storage, domain: str) -> t.Iterator[str]:
+    """What a block job on the disk writes to, as virsh blockcopy has it do, and what that stands on."""
+    if disk.mirror is None or not disk.mirror.chain:
+        return
+    target = replace(disk, chain=disk.mirror.chain, complete=disk.mirror.complete)
+    for source in _chain.seen(target, storage, domain)[0].chain:
+        with contextlib.suppress(DiskSnapError):
+            path = _chain.local_path(source, storage)
+            if path:
+                yield path
 
 
 def _recorded(view: DomainView) -> t.Iterator[str]:
@@ -93,17 +101,43 @@ def orphans(found: Survey) -> t.Iterator[Owned]:
     """What nobody refers to: overlays, and copies that say that they are this collection's."""
     known = Known(found)
     by_uuid = {view.uuid: view for view in found.domains}
+    backups = Backups(found.storage)
     for image in list(found.storage.all()):
         if image.path in known:
             continue
         below = known.below(image)
         if below is not None:
-            yield from _overlay(image, *below)
+            if not any(backups.use(view, image.path) for view in below[1].values()):
+                yield from _overlay(image, *below)
         elif found.host.local:
             yield from _clone_of(image, by_uuid)
     if found.host.local:
         yield from _logical_volumes(found, known)
         yield from _subvolumes(found, known)
+
+
+class Backups:
+    """Which images the backup jobs of libvirt write to; a domain is asked only if it is suspected, and once."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._paths: dict[str, set[str]] = {}
+
+    def use(self, view: DomainView, path: str) -> bool:
+        """Whether a backup of this domain has an image: where it keeps what the guest overwrites, or its target."""
+        if not view.live:
+            return False
+        if view.uuid not in self._paths:
+            self._paths[view.uuid] = {self._storage.canonical(one) for one in self._of(view)}
+        return self._storage.canonical(path) in self._paths[view.uuid]
+
+    def _of(self, view: DomainView) -> list[str]:
+        try:
+            root = parse(view.handle.backupGetXMLDesc(0), 'the XML of a backup')
+        except libvirt.libvirtError:  # none runs
+            return []
+        found = [*root.iterfind('./disks/disk/scratch'), *root.iterfind('./disks/disk/target')]
+        return [path for one in found if (path := one.get('file') or one.get('dev'))]
 
 
 def _overlay(image: Image, base: str, users: dict[str, DomainView]) -> t.Iterator[Owned]:

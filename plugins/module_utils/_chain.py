@@ -16,6 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._connection impor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
+from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import (
     Disk,
@@ -79,11 +80,11 @@ def _follow(disk: Disk, pools: Images, domain: str, layers: list[Source]) -> Non
     seen = {layer.key for layer in layers}
     while len(layers) < MAX_DEPTH:
         path = local_path(layers[-1], pools)
-        if layers[-1].format == 'raw' and (path or '').startswith('/dev/'):
+        if layers[-1].format == 'raw' and is_device(path or ''):
             return  # it stands on nothing; and a device that is in no pool, as a thin volume, nobody can look at
         backing = _backing_of(path, pools, disk, domain) if path else None
-        if backing is None:
-            return
+        if backing is None or layers[-1].format == 'raw':
+            return  # whatever the first bytes of a raw image look like: a guest can have written them
         if backing.key in seen:
             raise DiskSnapError(
                 'Failed to follow the backing chain', domain=domain, disk=disk.target, why=f'{backing.key} backs itself'
@@ -133,7 +134,7 @@ def _backing_of(path: str, pools: Images, disk: Disk, domain: str) -> Source | N
     if not backing.startswith('/'):
         backing = posixpath.join(posixpath.dirname(path), backing)
     return Source(
-        type='block' if backing.startswith('/dev/') else 'file',
+        type='block' if is_device(backing) else 'file',
         format=volume.backing_format,
         path=posixpath.normpath(backing),
     )
@@ -150,14 +151,22 @@ class Users:
         self._pools = pools
         self._domains: dict[str, set[str]] = {}
         self._images: dict[str, set[str]] = {}
+        # layers that somebody has as raw, and those that somebody has as another format
+        self._raw: set[str] = set()
+        self._formatted: set[str] = set()
         self.unknown: dict[str, str] = {}
         with explained('Failed to list the domains of the host'):
             domains = connection.listAllDomains(0)
         for domain in domains:
             self._add_domain(domain)
         for volume in pools.all_volumes():
-            if volume.backing_path and volume.path:
+            if volume.backing_path and volume.path and not self._forged(volume.path):
                 self._images.setdefault(pools.canonical(volume.backing_path), set()).add(volume.path)
+
+    def _forged(self, path: str) -> bool:
+        """Whether a guest can have written the header of an image: a raw disk has none of its own."""
+        key = self._pools.canonical(path)
+        return key in self._raw and key not in self._formatted
 
     def _add_domain(self, domain: t.Any) -> None:
         name = domain.name()
@@ -198,7 +207,10 @@ class Users:
                 key = local_path(layer, self._pools) or layer.key
             except DiskSnapError:
                 key = layer.key
-            self._domains.setdefault(self._pools.canonical(key), set()).add(name)
+            key = self._pools.canonical(key)
+            self._domains.setdefault(key, set()).add(name)
+            if layer.format:
+                (self._raw if layer.format == 'raw' else self._formatted).add(key)
         return reason
 
     def domains_on(self, path: str) -> set[str]:

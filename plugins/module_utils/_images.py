@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import struct
@@ -92,7 +93,24 @@ def backing_name(path: str) -> str | None:
             return None
         offset, size = struct.unpack_from('>QI', start, _BACKING_AT)
         handle.seek(offset)
-        return os.fsdecode(handle.read(min(size, _NAME_LIMIT))) if offset and size else None
+        return file_in(os.fsdecode(handle.read(min(size, _NAME_LIMIT)))) if offset and size else None
+
+
+def file_in(name: str) -> str:
+    """The plain file of a backing file's name where QEMU's ways to write one, ``json:`` and ``file:``, name one."""
+    if name.startswith('file:'):
+        return name[len('file:') :]
+    if not name.startswith('json:'):
+        return name
+    try:
+        node = json.loads(name[len('json:') :])
+        while isinstance(node.get('file'), dict):
+            node = node['file']
+    except (ValueError, AttributeError, RecursionError):
+        return name
+    found = node.get('filename', node.get('file.filename'))
+    plain = node.get('file.driver', node.get('driver', 'file')) in ('file', 'host_device')
+    return found if plain and isinstance(found, str) else name
 
 
 def backing_format(path: str) -> str | None:

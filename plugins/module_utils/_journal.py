@@ -345,6 +345,10 @@ def from_xml(text: str) -> Journal:
         root = parse(text, 'journal')
     except DiskSnapError as error:
         raise ValueError(str(error)) from error
+    return _from_element(root)
+
+
+def _from_element(root: etree._Element) -> Journal:
     version = root.get('version', '')
     if root.tag != 'journal' or version != VERSION:
         later = root.tag == 'journal' and version.isdecimal() and int(version) > int(VERSION)
@@ -470,13 +474,45 @@ def _get(domain: t.Any, namespace: str) -> Journal:
     try:
         return from_xml(text)
     except ValueError as error:
-        hint = (
-            f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it with '
-            'virsh metadata.'
-        )
-        if isinstance(error, LaterVersion):
-            hint = 'A later release of this collection wrote it. Use that one, or a newer one, on this domain.'
-        raise DiskSnapError('Failed to read the journal', domain=domain.name(), why=str(error), hint=hint) from error
+        raise _damaged(domain.name(), namespace, error) from error
+
+
+def _damaged(domain: str, namespace: str, error: ValueError) -> DiskSnapError:
+    hint = (
+        f'It is the element of namespace {namespace} in the <metadata> of the domain; correct or remove it with virsh '
+        'metadata.'
+    )
+    if isinstance(error, LaterVersion):
+        hint = 'A later release of this collection wrote it. Use that one, or a newer one, on this domain.'
+    return DiskSnapError('Failed to read the journal', domain=domain, why=str(error), hint=hint)
+
+
+def within(text: str, domain: str) -> Journal:
+    """What the XML of a domain has of its journal: as ``load``, for who has read that XML anyway.
+
+    Args:
+        text: of the domain, as virDomainGetXMLDesc shows it.
+        domain: its name, for the error.
+
+    Raises:
+        DiskSnapError: if the journal was damaged.
+    """
+    found = {NAMESPACE: Journal(), QUIESCE_NAMESPACE: Journal()}
+    if any(namespace in text for namespace in found):
+        metadata = parse(text, 'domain XML').find('./metadata')
+        for namespace in found:
+            element = metadata.find(f'{{{namespace}}}*') if metadata is not None else None
+            if element is not None:
+                # libvirt shows all of it in the namespace, and takes that off in metadata()
+                for node in element.iter(f'{{{namespace}}}*'):
+                    node.tag = etree.QName(node).localname
+                try:
+                    found[namespace] = _from_element(element)
+                except ValueError as error:
+                    raise _damaged(domain, namespace, error) from error
+    journal = found[NAMESPACE]
+    journal.quiesce = found[QUIESCE_NAMESPACE].quiesce
+    return journal
 
 
 def _put(domain: t.Any, namespace: str, prefix: str, journal: Journal) -> None:

@@ -16,6 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
     _lvm,
     _lvm_rules,
     _mounts,
+    _space,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -189,6 +190,15 @@ def _pool_fault(origin: LogicalVolume, found: t.Sequence[LogicalVolume]) -> str 
         if percent is not None and percent >= _FULL:
             return f'the {part} of its thin pool {pool.key} are full ({percent:g} %)'
     return None
+
+
+def thin_storage(lv: LogicalVolume, found: t.Sequence[LogicalVolume]) -> _space.Storage | None:
+    """The thin pool that a thin LV takes its room from; None where LVM does not say how full it is."""
+    pool = _lvm.by_name(found, lv.vg, lv.pool)
+    if pool is None or pool.data_percent is None:
+        return None
+    free = round(pool.size * (1 - pool.data_percent / 100))
+    return _space.Storage(f'thin {pool.key}', f'The thin pool {pool.key}', free, pool.size)
 
 
 def cow_size(origin: LogicalVolume, wanted: str | None, domain: Domain, disk: Disk) -> int | None:

@@ -15,6 +15,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _f
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, PULL, DiskMerge, MergeOptions
+from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 
@@ -224,8 +225,11 @@ def _check_space(reading: Reading, merge: DiskMerge, options: MergeOptions) -> l
     """The file that receives grows by at most what the others hold, at least by what one of them holds more."""
     pools = reading.domain.host.pools
     heir = merge.base if merge.direction == COMMIT else merge.top
-    if heir is None or heir.path is None or heir.path.startswith('/dev/'):
+    if heir is None or heir.path is None:
         return []
+    if is_device(heir.path):
+        needs = _on_thin(reading, heir.path, merge.bytes)
+        return options.budget.add(needs, 'Failed to plan the merge', domain=reading.domain.name)
     info = pools.volume(heir.path)
     if info is None:
         return []
@@ -248,6 +252,21 @@ def _check_space(reading: Reading, merge: DiskMerge, options: MergeOptions) -> l
             'If that does not do, the merge fails and the chain stays as it is.'
         ]
     return together
+
+
+def _on_thin(reading: Reading, path: str, needed: int) -> list[_space.Need]:
+    """What a thin LV takes of its pool as it is written to; any other device has all of its room."""
+    from ansible_collections.disksnap.libvirt.plugins.module_utils import _lvm, _lvm_place
+
+    if not reading.domain.host.local:
+        return []
+    try:
+        found = _lvm.volumes()
+    except DiskSnapError:  # LVM is not there, or not for this user
+        return []
+    lv = _lvm_place.named(found, path)
+    storage = _lvm_place.thin_storage(lv, found) if lv is not None and lv.thin else None
+    return [_space.Need(storage, min(needed, lv.size))] if lv is not None and storage is not None else []
 
 
 def _free(pools: Pools, path: str, reading: Reading) -> int:

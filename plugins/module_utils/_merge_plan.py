@@ -31,6 +31,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
     MergeSpec,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_xml import loses_instant, merged_disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, DomainXml, Source, read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
@@ -338,7 +339,7 @@ def recorded(reading: Reading, record: MergeRecord, todo: str) -> DiskMerge:
 
 
 def _is_file(layer: Source) -> bool:
-    return layer.type in ('file', 'volume') and layer.path is not None and not layer.path.startswith('/dev/')
+    return layer.type in ('file', 'volume') and layer.path is not None and not is_device(layer.path)
 
 
 def _size(reading: Reading, layers: t.Sequence[Source]) -> int:

@@ -20,6 +20,7 @@ import typing as t
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, is_local
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
+from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import (
     PoolInfo,
     VolumeInfo,
@@ -214,8 +215,7 @@ class Pools:
 
         The pool is read anew once per run, as files made behind libvirt's back are not in it.
         """
-        directory = posixpath.dirname(path)
-        if directory.startswith('/dev'):
+        if is_device(path):
             return self._known_volume(path)
 
         def look(pool: t.Any, info: PoolInfo) -> VolumeInfo | None:
@@ -380,17 +380,32 @@ class Pools:
         Raises:
             DiskSnapError: if libvirt does not list the pools.
         """
+        for pool, info in self.active():
+            volumes = self.volumes_of(pool, info)
+            if volumes is not None:
+                yield info, volumes
+
+    def active(self) -> list[tuple[t.Any, PoolInfo]]:
+        """Every active pool, with what libvirt knows of it without a look at its storage.
+
+        Raises:
+            DiskSnapError: if libvirt does not list the pools.
+        """
         with explained('Failed to list the storage pools'):
             pools = self._connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
-        for pool in pools:
-            info = _info(pool)
-            if info is None:
-                continue
-            with contextlib.suppress(libvirt.libvirtError):
-                # a pool that another run closed, or one whose directory is gone, holds nothing of ours
-                if info.type in DIRECTORY_TYPES:
-                    self._read_anew(pool, info)
-                yield info, _volumes_of(pool)
+        return [(pool, info) for pool in pools if (info := _info(pool)) is not None]
+
+    def volumes_of(self, pool: t.Any, info: PoolInfo) -> list[VolumeInfo] | None:
+        """The volumes of a pool, which is read anew if it is one of files: a call for each of them.
+
+        None of one that another run has closed, or whose directory is gone.
+        """
+        try:
+            if info.type in DIRECTORY_TYPES:
+                self._read_anew(pool, info)
+            return _volumes_of(pool)
+        except libvirt.libvirtError:
+            return None
 
     def listing(self, directory: str) -> list[VolumeInfo]:
         """The volumes in a directory, through its pool or a transient one.

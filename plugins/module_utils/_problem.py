@@ -37,6 +37,8 @@ CODES = (
     'orphaned_overlay',
     'orphaned_copy',
 )
+# those of what nobody refers to
+ORPHANED = ('orphaned_overlay', 'orphaned_copy')
 
 
 @dataclass(frozen=True)

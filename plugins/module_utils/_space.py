@@ -9,16 +9,18 @@ A snapshot costs at most what its disks take now: what the guest writes anew, it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _mounts
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm_rules import words
+from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 
 _UNITS = {'': 0, 'K': 10, 'M': 20, 'G': 30, 'T': 40, 'P': 50}
@@ -148,14 +150,26 @@ def of_directory(domain: Domain, directory: str, pool: str | None) -> Storage | 
     name = f'The storage pool {pool} at {directory}' if pool else directory
     try:
         if domain.host.local:
-            found, device = os.statvfs(directory), os.stat(directory).st_dev
+            found = os.statvfs(directory)
             free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-            return Storage(f'device {device}', name, free, size, pool, directory)
+            return Storage(_file_system(directory), name, free, size, pool, directory)
         opened, info = domain.host.pools.at(directory)
         del opened
         return Storage(directory, name, domain.host.pools.available(directory), info.capacity, pool, directory)
     except (OSError, DiskSnapError):
         return None
+
+
+def _file_system(directory: str) -> str:
+    """What is equal for all directories of one file system. Each subvolume of a btrfs has a device number of its own.
+
+    Raises:
+        OSError: if the directory cannot be looked at.
+    """
+    with contextlib.suppress(OSError, DiskSnapError):  # the machine does not say
+        if _mounts.mount_of(directory).type == 'btrfs':
+            return f'btrfs {_mounts.btrfs_id(directory).hex()}'
+    return f'device {os.stat(directory).st_dev}'
 
 
 def taken(disk: Disk, domain: Domain, *, whole: bool = True) -> int | None:
@@ -176,7 +190,7 @@ def taken(disk: Disk, domain: Domain, *, whole: bool = True) -> int | None:
 
 
 def _size(path: str, domain: Domain) -> int | None:
-    if path.startswith('/dev/'):
+    if is_device(path):
         return None
     if domain.host.local:
         return os.stat(path).st_blocks * _BLOCK

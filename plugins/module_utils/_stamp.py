@@ -12,6 +12,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _images
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Stamp
+from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
 
@@ -24,7 +25,7 @@ def take(record: DiskRecord, host: Host) -> None:
     """
     path = record.backup_source.path
     record.base_stamp = None
-    if not path or path.startswith('/dev/') or record.backup_source.type not in ('file', 'volume'):
+    if not path or is_device(path) or record.backup_source.type not in ('file', 'volume'):
         return
     try:
         if host.local:

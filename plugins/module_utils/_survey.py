@@ -21,6 +21,9 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._storage import I
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, DomainXml, Source, read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse
 
+# what is read of a layer in libvirt's statistics
+_BLOCK_FIELDS = ('name', 'backingIndex', 'path', 'capacity', 'allocation')
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -59,8 +62,10 @@ class DomainView:
         apart: the live and the persistent definition have different journals.
         foreign: libvirt's own snapshots of it.
         disks: its disks with their chains.
+        later_disks: those of ``later``, likewise.
         jobs: the block jobs on them, by target.
-        block: what libvirt's statistics say of layers that no pool has: path -> capacity and allocation in bytes.
+        block: what libvirt's statistics say of layers that no pool has: capacity and allocation in bytes, by the path
+            of a layer, or by the key of its source where it has none.
     """
 
     handle: t.Any
@@ -75,6 +80,7 @@ class DomainView:
     apart: bool = False
     foreign: list[ForeignSnapshot] = field(default_factory=list)
     disks: list[DiskView] = field(default_factory=list)
+    later_disks: list[DiskView] = field(default_factory=list)
     jobs: dict[str, _blockjob.Job] = field(default_factory=dict)
     block: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -108,8 +114,7 @@ def survey(host: Host) -> Survey:
     unread: dict[str, DiskSnapError] = {}
     views = _domains(host, unread)
     storage = Storage(host.pools, local=host.local)
-    for view in views:
-        view.disks = [_disk(disk, storage, view.name) for disk in view.now.disks if disk.chain]
+    _add_disks(views, storage)
     _add_statistics(host, views)
     for view in views:
         _add_jobs(view)
@@ -170,13 +175,10 @@ def _domain(handle: t.Any, uuid: str, state: str, *, both: bool) -> DomainView:
     if later is not None:
         view.later = read_domain(later)
         view.apart = _journal_texts(text) != _journal_texts(later)
-    if any(_journal.NAMESPACE in one or _journal.QUIESCE_NAMESPACE in one for one in (text, later or '')):
-        try:
-            view.journal = _journal.load(handle)
-        except DiskSnapError as error:
-            if error.code is not None:  # libvirt's, not the journal's
-                raise
-            view.damaged = error
+    try:
+        view.journal = _journal.within(text, view.name)
+    except DiskSnapError as error:
+        view.damaged = error
     return view
 
 
@@ -195,16 +197,54 @@ def _journal_texts(text: str) -> list[bytes]:
 # -- disks --------------------------------------------------------------------------------------------------------
 
 
-def _disk(disk: Disk, storage: Storage, domain: str) -> DiskView:
+def _add_disks(views: t.Sequence[DomainView], storage: Storage) -> None:
+    """Follow all chains. What their images say of themselves counts only once all who use them have been heard."""
+    for view in views:
+        _state_recorded(view, storage)
+        for disk in view.now.disks:
+            _state_formats(disk.chain, storage, live=view.live)
+        for disk in view.later.disks if view.later else ():
+            _state_formats(disk.chain, storage, live=False)
+    for view in views:
+        view.disks = [_follow(disk, storage, view.name) for disk in view.now.disks if disk.chain]
+        if view.later is not None:
+            view.later_disks = [_follow(disk, storage, view.name) for disk in view.later.disks if disk.chain]
+        for one in [*view.disks, *view.later_disks]:
+            _state_formats(one.disk.chain, storage, live=False)
+    for view in views:
+        for one in [*view.disks, *view.later_disks]:
+            _add_layers(one, storage)
+
+
+def _state_formats(chain: t.Iterable[Source], storage: Storage, *, live: bool) -> None:
+    for source in chain:
+        with contextlib.suppress(DiskSnapError):  # in a pool that is not there
+            path = _chain.local_path(source, storage)
+            if path:
+                storage.state(path, source.format, live=live)
+
+
+def _state_recorded(view: DomainView, storage: Storage) -> None:
+    for snapshot in view.journal.snapshots.values():
+        for one in snapshot.disks:
+            for volume in one.volumes:
+                storage.state(volume.path, volume.format)
+            if one.backup_source.path:
+                storage.state(one.backup_source.path, one.backup_source.format)
+
+
+def _follow(disk: Disk, storage: Storage, domain: str) -> DiskView:
     followed, fault = _chain.seen(disk, storage, domain)
-    layers = []
-    for source in followed.chain:
+    return DiskView(followed, [], fault)
+
+
+def _add_layers(view: DiskView, storage: Storage) -> None:
+    for source in view.disk.chain:
         try:
             path = _chain.local_path(source, storage)
         except DiskSnapError as error:
-            path, fault = None, fault or error
-        layers.append(Layer(source, path, storage.find(path) if path else None))
-    return DiskView(followed, layers, fault)
+            path, view.fault = None, view.fault or error
+        view.layers.append(Layer(source, path, storage.find(path) if path else None))
 
 
 def _add_statistics(host: Host, views: t.Sequence[DomainView]) -> None:
@@ -220,15 +260,21 @@ def _add_statistics(host: Host, views: t.Sequence[DomainView]) -> None:
         for handle, found in host.connection.domainListGetStats(
             [view.handle for view in lacking], libvirt.VIR_DOMAIN_STATS_BLOCK, flags
         ):
-            by_uuid[handle.UUIDString()].block = _sizes(found)
+            view = by_uuid[handle.UUIDString()]
+            view.block = _sizes(found, view.disks)
 
 
-def _sizes(found: t.Mapping[str, t.Any]) -> dict[str, tuple[int, int]]:
+def _sizes(found: t.Mapping[str, t.Any], disks: t.Iterable[DiskView]) -> dict[str, tuple[int, int]]:
+    """Capacity and allocation by path or key; libvirt tells the path of a local layer only, and the index of each."""
+    keys: dict[tuple[t.Any, t.Any], str] = {
+        (disk.target, layer.source.index): layer.path or layer.source.key for disk in disks for layer in disk.layers
+    }
     sizes = {}
     for number in range(int(found.get('block.count', 0))):
-        path = found.get(f'block.{number}.path')
-        if path and f'block.{number}.capacity' in found:
-            sizes[path] = (found[f'block.{number}.capacity'], found.get(f'block.{number}.allocation', 0))
+        block = {name: found.get(f'block.{number}.{name}') for name in _BLOCK_FIELDS}
+        key = keys.get((block['name'], block['backingIndex'])) or block['path']
+        if key and block['capacity'] is not None:
+            sizes[key] = (block['capacity'], block['allocation'] or 0)
     return sizes
 
 

@@ -102,6 +102,8 @@ def take(
     if check:
         journals = [_journal.load(domain.handle) for domain in domains]
         half = any(half_taken(journal) or half_reverted(journal) for journal in journals)
+        if options.instant == 'domain':
+            return _one_by_one(list(zip(domains, requests)), _Foreseen(options).one, [], changed=half)
         members = [_member(domain, request, options, check=True) for domain, request in zip(domains, requests)]
         for member in members:
             _foresee([member], options)
@@ -113,7 +115,11 @@ def take(
     with work_on(domains):
         warnings = settle([(domain, _journal.load(domain.handle)) for domain in domains])
         if options.instant == 'domain':
-            return _one_by_one(list(zip(domains, requests)), options, watchdog, warnings)
+
+            def one(domain: Domain, request: Request) -> dict[str, t.Any]:
+                return _run([_member(domain, request, options, check=False)], options, watchdog, [])
+
+            return _one_by_one(list(zip(domains, requests)), one, warnings, changed=bool(warnings))
         members = [_member(domain, request, options, check=False) for domain, request in zip(domains, requests)]
         return _run(members, options, watchdog, warnings, fleet)
 
@@ -163,12 +169,45 @@ def confirm(domain: Domain, request: Request, record: SnapshotRecord, options: T
     _confirm(domain, record, select(domain, request, options.method))
 
 
+class _Foreseen:
+    """Check mode of domains one by one: each is predicted beside those before it that would be taken."""
+
+    def __init__(self, options: TakeOptions) -> None:
+        self._options = options
+        self._taken: list[Member] = []
+
+    def one(self, domain: Domain, request: Request) -> dict[str, t.Any]:
+        """The outcome of one domain.
+
+        Raises:
+            DiskSnapError: if its snapshot would fail.
+        """
+        member = _member(domain, request, self._options, check=True)
+        both = [*self._taken, member]
+        refuse_collisions((one.domain.name, *planned) for one in both for planned in one.plans)
+        _foresee([member], self._options)
+        outcome = _outcome([member], self._options, check=True)
+        self._taken.append(member)
+        return outcome
+
+
 def _one_by_one(
-    pairs: list[tuple[Domain, Request]], options: TakeOptions, watchdog: Watchdog, warnings: list[str]
+    pairs: list[tuple[Domain, Request]],
+    take_one: t.Callable[[Domain, Request], dict[str, t.Any]],
+    warnings: list[str],
+    *,
+    changed: bool,
 ) -> dict[str, t.Any]:
-    """Each domain a snapshot of its own: one that fails does not undo the others, and the task fails in the end."""
+    """Each domain a snapshot of its own: one that fails does not undo the others, and the task fails in the end.
+
+    Args:
+        pairs: each domain with what is asked of it.
+        take_one: takes the snapshot of one, or predicts it.
+        warnings: of what was done before.
+        changed: whether that has changed anything.
+    """
     total: dict[str, t.Any] = {
-        'changed': bool(warnings),
+        'changed': changed,
         'domains': [],
         'space': [],
         'warnings': warnings,
@@ -177,7 +216,7 @@ def _one_by_one(
     failed: list[DiskSnapError] = []
     for domain, request in pairs:
         try:
-            outcome = _run([_member(domain, request, options, check=False)], options, watchdog, [])
+            outcome = take_one(domain, request)
         except DiskSnapError as error:
             failed.append(error)
             continue

@@ -15,7 +15,9 @@ description:
   - Tells of one domain, of some, or of the whole host, what snapshots there are, whoever made them, on which storage,
     how old and how big, and what their removal would cost.
   - Holds the journals of the domains against the storage, in both directions, and names what does not fit.
-  - Asks libvirt for all domains and all volumes at once, not disk by disk.
+  - Asks libvirt once or twice for each domain of the host, and reads the directories of the images itself. Only the
+    disks of running domains that stand on an overlay are asked for one by one, whether a block job runs on them.
+  - What a guest can have written at the start of a raw disk is not believed.
   - A domain on which another task of this collection is at work has no problems told, and a warning.
 extends_documentation_fragment:
   - disksnap.libvirt.attributes
@@ -29,7 +31,8 @@ notes:
   - Where the module does not run on the hypervisor itself, as with V(qemu+ssh://...), snapshots of the methods V(lvm)
     and V(btrfs) are told as the journal has them, and snapshots within qcow2 images that libvirt does not know are not
     seen.
-  - Storage pools are refreshed, as C(virsh pool-refresh) does.
+  - Storage pools are refreshed, as C(virsh pool-refresh) does, only where the module cannot read the images itself, be
+    it that it does not run on the hypervisor or that its user may not. Then it also asks libvirt for each volume.
 seealso:
   - module: disksnap.libvirt.disk_snapshot
   - module: disksnap.libvirt.snapshot_merge

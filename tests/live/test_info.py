@@ -70,16 +70,27 @@ def codes(run_module: Runner, guest: Guest) -> list[tuple[str, str | None, str |
     return [(one['code'], one['disk'], one['snapshot']) for one in told(run_module, guest)['problems']]
 
 
+def without_sizes(found: Any) -> Any:
+    """What is told of a domain but for the bytes that its images take, which grow as its guest writes."""
+    if isinstance(found, list):
+        return [without_sizes(one) for one in found]
+    if isinstance(found, dict):
+        return {key: without_sizes(one) for key, one in found.items() if key not in ('allocation', 'merge_bytes')}
+    return found
+
+
 # -- what it shows ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.core
 def test_a_snapshot_of_ours(web: Guest, lab: Lab, run_module: Runner) -> None:
     base = {target: chain(web, target)[0] for target in ('vda', 'vdb')}
-    taken = run_module('disk_snapshot', {'name': web.name, 'snapshot_name': 's1', 'description': 'before'})
+    taken = run_module(
+        'disk_snapshot', {'name': web.name, 'snapshot_name': 's1', 'description': 'before\n  the <update>'}
+    )
     with untouched(lab, web):
         domain = told(run_module, web)
-        assert told(run_module, web) | {'snapshots': None} == domain | {'snapshots': None} or web.written
+        assert without_sizes(told(run_module, web)) == without_sizes(domain)
     assert (domain['state'], domain['agent'], domain['frozen']) == ('running', True, False)
     assert (domain['jobs'], domain['problems']) == ([], [])
     [snapshot] = domain['snapshots']

@@ -89,10 +89,14 @@ def test_one_guest_after_the_other(pair: list[Guest], place: Path, run_module: R
     [space] = run_module('disk_snapshot', task, check=True)['space']
     filler = filled(place, space['needed'] * 3 // 4 + 5 * MIB)
     try:
+        predicted = run_module.fails('disk_snapshot', {**task, 'min_free': '5M'}, check=True)
+        assert [one['name'] for one in predicted['domains']] == [pair[0].name]
         refused = run_module.fails('disk_snapshot', {**task, 'min_free': '5M'})
     finally:
         filler.unlink()
     assert f'domain {pair[1].name}' in refused['msg']
+    assert [one['name'] for one in refused['domains']] == [pair[0].name]
+    assert predicted['msg'] == refused['msg']
     assert [Path(chain(one, 'vda')[0]).name for one in pair] == ['space-one-vda.s1.qcow2', 'space-two-vda.qcow2']
     run_module('disk_snapshot', {**task, 'domains': [{'name': pair[0].name}], 'state': 'absent'})
 
@@ -124,3 +128,23 @@ def test_what_is_no_amount(pair: list[Guest], lab: Lab, run_module: Runner) -> N
         for name in ('disk_snapshot', 'snapshot_merge'):
             error = run_module.fails(name, {'name': pair[0].name, 'snapshot_name': 's1', 'min_free': 'much'})
             assert 'min_free' in error['msg']
+
+
+def test_subvolumes_of_one_btrfs_are_one_storage(lab: Lab, guest: Guests, run_module: Runner) -> None:
+    """Each has a device number of its own, and all of them the same free bytes."""
+    directory = lab.filesystem('space-btrfs', 'btrfs', size_mib=400)
+    try:
+        made = []
+        for name in ('one', 'two'):
+            argv = ['btrfs', '-q', 'subvolume', 'create', directory / name]
+            subprocess.run(argv, check=True, timeout=60, capture_output=True)
+            spec = GuestSpec(f'sub-{name}', disks=[DiskSpec(size_mib=32)], directory=directory / name, state='shutoff')
+            made.append(guest(spec))
+        assert len({os.stat(directory / name).st_dev for name in ('one', 'two')}) == 2
+        task = {'domains': [{'name': one.name} for one in made], 'snapshot_name': 's1', 'method': 'qemu'}
+        [space] = run_module('disk_snapshot', task, check=True)['space']
+        alone = run_module('disk_snapshot', {**task, 'domains': task['domains'][:1]}, check=True)['space'][0]
+        assert space['needed'] > alone['needed'] > 0
+    finally:
+        guest.remove()
+        lab.remove_filesystem('space-btrfs')

@@ -129,12 +129,10 @@ class LvmMethod(DiskMethod):
             group = _lvm.group(origin.vg)
             storage = _space.Storage(f'vg {origin.vg}', f'The volume group {origin.vg}', group.free, group.size)
             return [_space.Need(storage, size)]
-        pool = _lvm.by_name(_lvm.volumes(), origin.vg, origin.pool)
-        if pool is None or pool.data_percent is None or origin.data_percent is None:
+        thin = _lvm_place.thin_storage(origin, _lvm.volumes())
+        if thin is None or origin.data_percent is None:
             return []
-        free = round(pool.size * (1 - pool.data_percent / 100))
-        storage = _space.Storage(f'thin {pool.key}', f'The thin pool {pool.key}', free, pool.size)
-        return [_space.Need(storage, round(origin.size * origin.data_percent / 100))]
+        return [_space.Need(thin, round(origin.size * origin.data_percent / 100))]
 
     def _refuse_taken(
         self, subject: Subject, disk: Disk, origin: LogicalVolume, name: str, found: t.Sequence[LogicalVolume]

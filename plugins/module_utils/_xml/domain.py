@@ -58,10 +58,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A copy or active-commit job on a disk, from ``<mirror job= ready=>``; ``ready`` is yes, no, abort or pivot."""
+    """A copy or active-commit job on a disk, from ``<mirror job= ready=>``; ``ready`` is yes, no, abort or pivot.
+
+    ``chain`` is what the job writes to and all below it, as far as the XML tells, ``complete`` whether that is all.
+    """
 
     job: str
     ready: str
+    chain: tuple[Source, ...] = field(default=(), compare=False)
+    complete: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -172,10 +177,11 @@ def _chain(disk: t.Any) -> tuple[tuple[Source, ...], bool]:
     """The layers from the active one down, and whether the XML says where the chain ends (``<backingStore/>``)."""
     driver = disk.find('driver')
     top = _source(disk, disk.get('type', 'file'), driver.get('type') if driver is not None else None)
-    if top is None:
-        return (), True
+    return _below(disk, top) if top is not None else ((), True)
+
+
+def _below(holder: t.Any, top: Source) -> tuple[tuple[Source, ...], bool]:
     layers = [top]
-    holder = disk
     while True:
         holder = holder.find('backingStore')
         if holder is None:
@@ -187,6 +193,13 @@ def _chain(disk: t.Any) -> tuple[tuple[Source, ...], bool]:
         if layer is None:
             return tuple(layers), False
         layers.append(layer)
+
+
+def _mirror(element: t.Any) -> Mirror:
+    fmt = element.find('format')
+    top = _source(element, element.get('type', 'file'), fmt.get('type') if fmt is not None else None)
+    chain, complete = _below(element, top) if top is not None else ((), False)
+    return Mirror(element.get('job', 'copy'), element.get('ready', 'no'), chain, complete)
 
 
 def read_disk(element: t.Any) -> Disk:
@@ -205,7 +218,7 @@ def read_disk(element: t.Any) -> Disk:
         shareable=element.find('shareable') is not None,
         transient=element.find('transient') is not None,
         snapshot=element.get('snapshot'),
-        mirror=Mirror(mirror.get('job', 'copy'), mirror.get('ready', 'no')) if mirror is not None else None,
+        mirror=_mirror(mirror) if mirror is not None else None,
         xml=to_text(element),
     )
 

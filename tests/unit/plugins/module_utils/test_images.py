@@ -50,3 +50,23 @@ def test_what_is_unfit_for_a_copy(data: bytes, words: str | None, tmp_path: Path
     image.write_bytes(data)
     why = _images.unfit(str(image))
     assert why is None if words is None else words in (why or '')
+
+
+@pytest.mark.parametrize(
+    ('name', 'file'),
+    [
+        ('/i/base', '/i/base'),
+        ('file:/i/base', '/i/base'),
+        ('json:{"driver":"qcow2","file":{"driver":"file","filename":"/i/base"}}', '/i/base'),
+        ('json:{"driver":"raw","file.driver":"host_device","file.filename":"/dev/vg0/base"}', '/dev/vg0/base'),
+        ('json:{"driver":"raw","file":{"driver":"raw","file":{"filename":"/i/base"}}}', '/i/base'),
+        ('json:{"driver":"rbd","filename":"/i/base"}', 'json:{"driver":"rbd","filename":"/i/base"}'),
+        ('json:{"file":{"driver":"nbd","path":"/s"}}', 'json:{"file":{"driver":"nbd","path":"/s"}}'),
+        ('json:{"file":{"filename":7}}', 'json:{"file":{"filename":7}}'),
+        ('json:[', 'json:['),
+        ('json:[]', 'json:[]'),
+        ('nbd:unix:/s', 'nbd:unix:/s'),
+    ],
+)
+def test_names_of_backing_files(name: str, file: str) -> None:
+    assert _images.file_in(name) == file

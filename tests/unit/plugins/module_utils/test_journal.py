@@ -317,3 +317,35 @@ def test_a_process_that_has_ended_counts_as_gone() -> None:
     finally:
         os.waitpid(child, 0)
     assert _journal.process_start(os.getpid()) > 0
+
+
+# -- in the XML of a domain ---------------------------------------------------------------------------------------
+
+
+def domain_with(*elements: str) -> str:
+    return f'<domain><name>web</name><metadata><other xmlns="urn:x"/>{"".join(elements)}</metadata></domain>'
+
+
+def spelt(text: str, namespace: str) -> str:
+    """As libvirt shows it: every element in our namespace, each on a line of its own."""
+    text = re.sub('<([a-z])', r'\n  <d:\1', text).replace('</', '</d:')
+    return text.replace('<d:journal ', f'<d:journal xmlns:d="{namespace}" ', 1)
+
+
+def test_a_journal_within_a_domain() -> None:
+    journal = _journal.from_xml(WHOLE)
+    journal.quiesce = _journal.QuiesceRecord(_journal.FROZEN, 'token', '2026-03-01T02:00:00.123Z')
+    quiesce = _journal.to_xml(_journal.Journal(quiesce=journal.quiesce))
+    text = domain_with(spelt(WHOLE, _journal.NAMESPACE), spelt(quiesce, _journal.QUIESCE_NAMESPACE))
+    assert _journal.within(text, 'web') == journal
+    assert _journal.within(domain_with(), 'web').empty
+    assert _journal.within('<domain><name>web</name></domain>', 'web').empty
+
+
+@pytest.mark.parametrize('element', ['<d:journal xmlns:d="{}" version="0"/>', '<d:else xmlns:d="{}" version="1"/>'])
+@pytest.mark.parametrize('namespace', [_journal.NAMESPACE, _journal.QUIESCE_NAMESPACE])
+def test_a_damaged_journal_within_a_domain(element: str, namespace: str) -> None:
+    with pytest.raises(DiskSnapError, match='not known to this release') as caught:
+        _journal.within(domain_with(element.format(namespace)), 'web')
+    assert namespace in (caught.value.hint or '')
+    assert caught.value.domain == 'web'

@@ -11,10 +11,17 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge_plan
+from ansible_collections.disksnap.libvirt.plugins.module_utils import (
+    _blockdev,
+    _chain,
+    _journal,
+    _lvm,
+    _merge_plan,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, MergeRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import LogicalVolume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_finish import removable
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
     CLEAN,
@@ -28,6 +35,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
     MergeSpec,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_plan import plan_all
+from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget, Floor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
 TOP, MID, BASE = '/i/top', '/i/mid', '/i/base'
@@ -433,3 +441,60 @@ def test_what_a_recorded_copy_stands_on_is_used() -> None:
     users = _chain.Users(Connection([twin]), Pools({TOP: None, BASE: None}))  # type: ignore[arg-type]
 
     assert users.images_on(BASE) == {'/snap/web'}
+
+
+# -- headers that a guest wrote ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures('journal')
+@pytest.mark.parametrize('kind', ['raw', 'qcow2'])
+def test_a_header_of_another_guest_that_names_our_base(kind: str) -> None:
+    """A guest whose disk is raw writes into it what it likes; it does not stand on an image for that."""
+    evil = Handle(domain_xml(['/i/evil'], closed=False, name='evil').replace('"qcow2"', f'"{kind}"'), state=5)
+    pools = Pools({TOP: MID, MID: BASE, BASE: None, '/i/evil': MID})
+    if kind == 'raw':
+        assert plan(running(), MergeSpec('vda', TOP), pools=pools, others=[evil]).todo == START
+        return
+    with pytest.raises(DiskSnapError, match='would spoil /i/mid for others'):
+        plan(running(), MergeSpec('vda', TOP), pools=pools, others=[evil])
+
+
+@pytest.mark.usefixtures('journal')
+def test_a_guest_cannot_have_its_raw_disk_merged_into_what_its_header_names() -> None:
+    evil = Handle(domain_xml(['/i/evil'], closed=False).replace('"qcow2"', '"raw"'), state=5)
+    with pytest.raises(DiskSnapError, match='no backing file'):
+        plan(evil, MergeSpec('vda', '/i/evil'), pools=Pools({'/i/evil': BASE, BASE: None}))
+
+
+# -- room on a thin pool ------------------------------------------------------------------------------------------
+
+
+THIN = [
+    LogicalVolume(
+        'vg0', 'web', 64 * MIB, 'Vwi-aotz--', 'thin,sparse', pool='tpool', data_percent=50.0, device=(253, 1)
+    ),
+    LogicalVolume('vg0', 'tpool', 100 * MIB, 'twi-aotz--', 'thin,pool', data_percent=99.5, device=(253, 2)),
+    LogicalVolume('vg0', 'thick', 64 * MIB, '-wi-ao----', 'linear', device=(253, 3)),
+]
+
+
+@pytest.mark.usefixtures('journal')
+@pytest.mark.parametrize(('base', 'needed'), [('/dev/vg0/web', MIB), ('/dev/vg0/thick', None), ('/dev/sda', None)])
+def test_a_commit_onto_a_device(base: str, needed: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thin LV takes of its pool what is written to it; any other device has its room."""
+    monkeypatch.setattr(_lvm, 'volumes', lambda: THIN)
+    monkeypatch.setattr(_blockdev, 'number_of', {one.path: one.device for one in THIN}.get)
+    handle = Handle(domain_xml([TOP, base]).replace('<format type="qcow2"/>', '<format type="raw"/>'))
+    pools = Pools({TOP: base})
+    options = MergeOptions()
+    plan(handle, MergeSpec('vda', TOP), options, pools)
+    told = options.budget.told()
+    assert [(one['needed'], one['capacity']) for one in told] == ([(needed, 100 * MIB)] if needed else [])
+    tight = MergeOptions(budget=Budget(Floor(MIB)))
+    if needed is None:
+        plan(handle, MergeSpec('vda', TOP), tight, pools)
+        return
+    with pytest.raises(
+        DiskSnapError, match='The thin pool vg0/tpool, where 512 KiB are free, and min_free wants 1 MiB'
+    ):
+        plan(handle, MergeSpec('vda', TOP), tight, pools)

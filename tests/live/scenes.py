@@ -299,8 +299,8 @@ NOT_RUN = {
     'guide_awx: Have a job template for snapshots': 'it asks an AWX',
     'guide_awx: version': 'it takes an image from a registry; tests/unit/docs has ansible-builder read it',
     'guide_execution_environment: dependencies': 'it is of ansible-builder; tests/ee has that read the one in docs/ee',
-    'guide_execution_environment: Snapshot a guest, with nothing on the hypervisor but libvirtd and sshd': 'it goes by ssh '
-    'to other hosts; tests/ee and tests/fleet/test_from_outside.py run plays like it',
+    'guide_execution_environment: Snapshot a guest, with nothing on the hypervisor but libvirtd and sshd': 'it goes '
+    'by ssh to other hosts; tests/ee and tests/fleet/test_from_outside.py run plays like it',
     'guide_fleet: Snapshot the guests of hypervisors from outside': 'it goes by ssh to other hosts, with a key of '
     'root; tests/fleet/test_from_outside.py runs a play like it',
     'guide_method_array: Snapshot the volumes': 'it asks a storage array of NetApp',

@@ -11,7 +11,7 @@ import os
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _space
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _foreign, _space
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, PULL, DiskMerge, MergeOptions
@@ -36,6 +36,7 @@ def check(reading: Reading, merge: DiskMerge, users: _chain.Users, options: Merg
     """
     if reading.disk.readonly:
         raise reading.error('the disk is read-only')
+    _refuse_snapshots_of_others(reading, merge)
     warnings = [] if reading.live else _check_offline(reading, merge, options)
     if merge.direction == COMMIT:
         _refuse_shared(reading, merge, users)
@@ -86,6 +87,33 @@ def _check_offline(reading: Reading, merge: DiskMerge, options: MergeOptions) ->
     if options.bandwidth and merge.direction == PULL:
         warnings.append(f'{_place(reading)}: bandwidth has no effect on a pull of a shut-off domain.')
     return warnings
+
+
+# -- what others took of it --------------------------------------------------------------------------------------
+
+
+def _refuse_snapshots_of_others(reading: Reading, merge: DiskMerge) -> None:
+    """What goes may hold snapshots within itself, or be what a snapshot of libvirt goes back to."""
+    local, canonical = reading.domain.host.local, reading.domain.host.pools.canonical
+    gone = [layer for layer in reading.chain if layer.key in merge.layers]
+    # one within the layer that a pull fills reads what it has not itself from those below
+    for layer in gone if merge.direction == COMMIT else [merge.top, *gone]:
+        names = _foreign.held_in(layer, local=local)
+        if names:
+            raise reading.error(
+                f'{layer.key} holds the snapshot {", ".join(names)}, which somebody else took and which would be lost',
+                'Delete it first with virsh snapshot-delete, or on a shut-off domain with qemu-img snapshot -d. '
+                'Nothing was changed.',
+            )
+    paths = {canonical(layer.key): layer.key for layer in gone}
+    for snapshot in _foreign.saved(reading.domain.handle):
+        needed = [paths[one] for one in map(canonical, sorted(snapshot.images)) if one in paths]
+        if needed:
+            raise reading.error(
+                f'the snapshot {snapshot.name} of libvirt needs {needed[0]}, which would be gone',
+                f'Delete that snapshot first: virsh snapshot-delete {reading.domain.name} {snapshot.name}, with '
+                '--metadata where only the entry is to go. Nothing was changed.',
+            )
 
 
 # -- who else stands on it --------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import libvirt
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge_plan
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _foreign, _journal, _merge_plan
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, MergeRecord
@@ -59,6 +60,10 @@ class Handle:
         self.xml, self.inactive, self.state_now, self.job = xml, inactive or xml, state, job
         self.saved = False
         self.journal: str | None = None
+        self.snapshots: list[str] = []
+
+    def listAllSnapshots(self, _flags: int) -> list[Any]:
+        return [types.SimpleNamespace(getXMLDesc=lambda _flags, text=text: text) for text in self.snapshots]
 
     def metadata(self, _kind: int, namespace: str, _flags: int) -> str:
         if namespace != _journal.NAMESPACE or self.journal is None:
@@ -404,6 +409,42 @@ def test_full_file_system() -> None:
     assert 'may grow' in merge.warnings[0]
 
 
+# -- snapshots of others --------------------------------------------------------------------------------------------
+
+
+def holding(monkeypatch: pytest.MonkeyPatch, **names: list[str]) -> None:
+    """Have images hold snapshots within themselves: top=['theirs']."""
+    monkeypatch.setattr(_foreign._images, 'internal_snapshots', lambda path: names.get(path[3:], []))
+
+
+@pytest.mark.parametrize('state', ['running', 'off'])
+def test_an_image_that_holds_a_snapshot_of_others_is_not_merged_away(
+    monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    handle = running() if state == 'running' else off()
+    holding(monkeypatch, mid=['theirs', 'mine'])
+    with pytest.raises(DiskSnapError, match=r'disk vda.*: /i/mid holds the snapshot theirs, mine.*virsh snapshot-del'):
+        plan(handle, MergeSpec('vda', MID, BASE))
+    assert plan(handle, MergeSpec('vda', TOP, MID)).todo == START, 'what receives keeps what it holds'
+
+
+def test_a_snapshot_within_an_image_that_a_pull_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    holding(monkeypatch, top=['theirs'])
+    with pytest.raises(DiskSnapError, match='/i/top holds the snapshot theirs'):
+        plan(running(), MergeSpec('vda', TOP, NO_BASE), MergeOptions(PULL))
+
+
+@pytest.mark.parametrize('kind', ['domain', 'inactiveDomain'])
+@pytest.mark.parametrize('uri', ['qemu:///system', 'qemu+ssh://there/system'])
+def test_what_a_snapshot_of_libvirt_needs_is_not_merged_away(kind: str, uri: str) -> None:
+    handle = running()
+    saved = domain_xml(['/link/mid', BASE]).replace('<domain>', f'<{kind}>').replace('</domain>', f'</{kind}>')
+    handle.snapshots = [f'<domainsnapshot><name>theirs</name>{saved}</domainsnapshot>']
+    with pytest.raises(DiskSnapError, match=r'disk vda.*the snapshot theirs of libvirt needs /i/mid.*delete web theirs'):
+        plan(handle, MergeSpec('vda', MID, BASE), uri=uri)
+    assert plan(handle, MergeSpec('vda', TOP, MID)).todo == START, 'it needs what is below alone'
+
+
 # -- afterwards -----------------------------------------------------------------------------------------------------
 
 
@@ -429,3 +470,16 @@ def test_what_a_recorded_copy_stands_on_is_used() -> None:
     users = _chain.Users(Connection([twin]), Pools({TOP: None, BASE: None}))  # type: ignore[arg-type]
 
     assert users.images_on(BASE) == {'/snap/web'}
+
+
+def test_who_stands_on_what_is_in_a_directory() -> None:
+    pools = Pools({'/i/snap/web': '/i/snap/base', '/i/clone': '/i/snap/base', '/i/snapper': TOP, TOP: None})
+    twin = other('twin', ['/i/snap/web', '/i/snap/base'])
+    users = _chain.Users(Connection([twin]), pools)  # type: ignore[arg-type]
+
+    assert users.of_all('/link/snap') == {
+        '/link/snap/base': ['the domain twin', '/i/clone'],
+        '/link/snap/web': ['the domain twin'],
+    }
+    assert users.of_all(TOP) == {TOP: ['/i/snapper']}
+    assert users.of_all('/i/clone') == {}

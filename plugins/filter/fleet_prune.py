@@ -82,7 +82,7 @@ _value:
       type: list
       elements: dict
     lines:
-      description: What goes, a line of text each, and the sum.
+      description: Which guests cannot be read, and what goes, a line of text each, and the sum.
       type: list
       elements: str
     kept:
@@ -115,7 +115,7 @@ def fleet_prune(
             raise AnsibleFilterError(f'fleet_prune: {error}') from error
         removed += [_told(domain['name'], one) for one in gone]
         kept += [f'{domain["name"]} {name_of(one)}: {", ".join(one["kept_by"])}' for one in stay]
-    plan = {'removals': _tasks(removed), 'removed': removed, 'lines': _lines(removed), 'kept': kept}
+    plan = {'removals': _tasks(removed), 'removed': removed, 'lines': _unread(info) + _lines(removed), 'kept': kept}
     # hosts have said this: it is never a template
     return t.cast('dict[str, t.Any]', wrap_var(plan))
 
@@ -156,6 +156,11 @@ def _tasks(removed: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     for one in sorted(removed, key=lambda one: one['created_at'] or ''):
         tasks.setdefault(one['name'], []).append({'name': one['domain']})
     return [{'name': name, 'domains': domains} for name, domains in tasks.items()]
+
+
+def _unread(info: t.Mapping[str, t.Any]) -> list[str]:
+    problems = [one for one in info.get('problems') or () if one.get('code') == 'unreadable']
+    return [f'{one["message"]} Nothing of it goes.' for one in problems]
 
 
 def _lines(removed: t.Sequence[dict[str, t.Any]]) -> list[str]:

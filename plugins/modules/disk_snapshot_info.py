@@ -17,6 +17,7 @@ description:
   - Holds the journals of the domains against the storage, in both directions, and names what does not fit.
   - Asks libvirt for all domains and all volumes at once, not disk by disk.
   - A domain on which another task of this collection is at work has no problems told, and a warning.
+  - Fails where a domain that is named cannot be read. Where none is named, that is one of the C(problems) of the host.
 extends_documentation_fragment:
   - disksnap.libvirt.attributes
   - disksnap.libvirt.attributes.action_group

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.disksnap.libvirt.plugins.filter.fleet_prune import fleet_prune
+from ansible_collections.disksnap.libvirt.plugins.filter.fleet_pruned import fleet_pruned
 from ansible_collections.disksnap.libvirt.plugins.filter.snapshots_to_remove import snapshots_to_remove
 from ansible_collections.disksnap.libvirt.plugins.plugin_utils.retention import read_rules
 from ansible_collections.disksnap.libvirt.plugins.plugin_utils.sizes import human
@@ -434,6 +435,37 @@ def test_what_was_just_taken_counts_and_stays() -> None:
     plan = fleet_prune(host(db=old), {'last': 1}, taken=late)
     assert [one['name'] for one in plan['removed']] == ['03-01 01']
     assert 'db new: just taken' in plan['kept']
+
+
+def test_what_time_it_is_for_a_host() -> None:
+    old = taken('03-01 01', '03-02 01', '12-01 01')
+    assert [one['name'] for one in fleet_prune(host(db=old), {'last': 2})['removed']] == ['03-01 01']
+    assert fleet_prune(host(db=old), {'last': 2}, now='2026-03-03T00:00:00Z')['removed'] == []
+
+
+def test_a_guest_that_cannot_be_read_is_told() -> None:
+    problem = {'code': 'unreadable', 'message': 'The domain web cannot be read: no such key.'}
+    other = {'code': 'orphaned_overlay', 'message': 'An overlay.'}
+    plan = fleet_prune({**host(db=[]), 'problems': [problem, other]}, {'last': 1})
+    assert plan['lines'] == ['The domain web cannot be read: no such key. Nothing of it goes.']
+    assert plan['removals'] == []
+
+
+def test_what_was_removed_where_a_removal_failed() -> None:
+    both = taken('03-01 01', '03-02 01', '03-03 01')
+    plan = fleet_prune(host(db=both, web=both), {'last': 1})
+    first, second = plan['removals']
+    results = [{'item': first, 'failed': True}, {'item': second}]
+    left = host(db=both[2:], web=[both[0], both[2], {**both[1], 'made_by': 'libvirt'}])['domains']
+
+    def told(*arguments: Any) -> list[tuple[str, str]]:
+        return [(one['domain'], one['name']) for one in fleet_pruned(plan, *arguments)]
+
+    assert told(results, left) == [('db', '03-01 01'), ('db', '03-02 01'), ('web', '03-02 01')]
+    assert told(results) == [('db', '03-02 01'), ('web', '03-02 01')], 'nobody has looked: nothing is claimed'
+    assert told(results[1:], left) == [('db', '03-02 01'), ('web', '03-02 01')], 'it was not tried'
+    with pytest.raises(AnsibleFilterError, match='fleet_pruned takes'):
+        fleet_pruned([], results)
 
 
 def test_what_is_no_result_of_the_module() -> None:

@@ -34,8 +34,8 @@ options:
     required: true
   left:
     description:
-      - The guests of those that failed, as the C(domains) of M(disksnap.libvirt.disk_snapshot_info) show them afterwards.
-        Of a guest that is not among them, what failed was not removed.
+      - The guests of those that failed, as the C(domains) of M(disksnap.libvirt.disk_snapshot_info) show them
+        afterwards. Of a guest that is not among them, what failed was not removed.
     type: list
     elements: dict
     default: []

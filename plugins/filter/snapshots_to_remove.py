@@ -21,8 +21,8 @@ author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
   - Takes the snapshots of one domain and rules, and returns those that no rule keeps, the oldest first.
-  - The rules are those of C(restic forget). Each keeps the newest snapshot of each of its last so many periods that have
-    one, whatever other rules keep, and the oldest of all as long as it may keep more. What any rule keeps is kept.
+  - The rules are those of C(restic forget). Each keeps the newest snapshot of each of its last so many periods that
+    have one, whatever other rules keep, and the oldest of all as long as it may keep more. What any rule keeps is kept.
   - C(borg prune) differs. It does not count for a rule what a shorter rule keeps already, so the same numbers keep more
     and reach further back there.
   - Periods are those of UTC, where those of restic and borg are of local time; weeks begin on Monday.
@@ -74,9 +74,9 @@ options:
   now:
     description:
       - What time it is, as C(now(utc=true)) or as text, V(2026-03-01T02:00:00Z); UTC if it names no zone.
-      - Without it no snapshot is taken to be of the future, and one that a wrong clock dated there counts as the newest.
-        So that it cannot have C(within) remove all others, C(within) then counts anew after each gap that is as long as
-        it is itself, and keeps what lies before the gap as though nothing came after it.
+      - Without it no snapshot is taken to be of the future, and one that a wrong clock dated there counts as the
+        newest. So that it cannot have C(within) remove all others, C(within) then counts anew after each gap that is as
+        long as it is itself, and keeps what lies before the gap as though nothing came after it.
     type: raw
 """
 

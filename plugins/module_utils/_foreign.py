@@ -42,7 +42,7 @@ def saved(handle: t.Any) -> list[Saved]:
 def read(text: str) -> Saved:
     """Read what virDomainSnapshotGetXMLDesc returns.
 
-    It saves the definition of the moment, of a live domain with all layers, and that of the next start where it differs.
+    It has the definition of the moment, with all layers of a live domain, and that of the next start where it differs.
     """
     root = parse(text, 'the XML of a snapshot')
     images = set()

@@ -15,7 +15,9 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import D
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DomainView, Layer
 
-_BY_PLAY = 'A storage array has the snapshot of disk {}: only the role fleet_snapshot removes it, with the tasks for it.'
+_BY_PLAY = (
+    'A storage array has the snapshot of disk {}: only the role fleet_snapshot removes it, with the tasks for it.'
+)
 
 
 class Needs:

@@ -211,9 +211,7 @@ def _recent(dated: Dated, duration: str, now: datetime.datetime | None) -> t.Ite
             yield place
 
 
-def judge(
-    snapshots: t.Any, keep: t.Any, now: t.Any = None
-) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]]]:
+def judge(snapshots: t.Any, keep: t.Any, now: t.Any = None) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]]]:
     """Those that go, and those that stay with ``kept_by``, both the oldest first.
 
     Raises:

@@ -27,9 +27,7 @@ from ansible_collections.disksnap.libvirt.tests.live.playing import playbook
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
 
 INTERNAL = '<domainsnapshot><name>theirs</name></domainsnapshot>'
-EXTERNAL = (
-    '<domainsnapshot><name>theirs</name><disks><disk name="vda" snapshot="external"/></disks></domainsnapshot>'
-)
+EXTERNAL = '<domainsnapshot><name>theirs</name><disks><disk name="vda" snapshot="external"/></disks></domainsnapshot>'
 
 
 def command(*words: str | Path) -> None:
@@ -108,7 +106,9 @@ def test_an_internal_snapshot_that_libvirt_does_not_know(
     command('qemu-img', 'snapshot', '-c', 'theirs', overlay)
     run_module('disk_snapshot', {'name': web.name, 'snapshot_name': 's2'})
 
-    kept(lab, run_module, web, f'{overlay} holds the snapshot theirs, which somebody else took.', 'qemu-img snapshot -d')
+    kept(
+        lab, run_module, web, f'{overlay} holds the snapshot theirs, which somebody else took.', 'qemu-img snapshot -d'
+    )
     rules = {'fleet_snapshot_keep': {'last': 1}, 'fleet_snapshot_domains': web.name}
     done = playbook(lab, 'prune', tmp_path, rules, '-v')
     assert done.returncode == 0, done.stdout

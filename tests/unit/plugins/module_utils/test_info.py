@@ -42,10 +42,10 @@ def test_a_domain_that_is_named_and_cannot_be_read(name: str, why: str) -> None:
 
 def test_the_images_that_a_snapshot_of_libvirt_needs() -> None:
     disk = '<devices><disk><source {}/><backingStore><source file="/i/base"/></backingStore></disk></devices>'
+    live, later = disk.format('file="/i/top"'), disk.format('dev="/dev/vg/a"')
     text = (
         '<domainsnapshot><name>theirs</name><disks><disk name="vda"><source file="/i/theirs"/></disk></disks>'
-        f'<domain>{disk.format("file=%r" % "/i/top")}</domain>'
-        f'<inactiveDomain>{disk.format("dev=%r" % "/dev/vg/a")}</inactiveDomain></domainsnapshot>'
+        f'<domain>{live}</domain><inactiveDomain>{later}</inactiveDomain></domainsnapshot>'
     )
     assert read(text).name == 'theirs'
     assert read(text).images == {'/i/top', '/i/base', '/dev/vg/a'}

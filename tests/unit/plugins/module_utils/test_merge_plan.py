@@ -440,7 +440,9 @@ def test_what_a_snapshot_of_libvirt_needs_is_not_merged_away(kind: str, uri: str
     handle = running()
     saved = domain_xml(['/link/mid', BASE]).replace('<domain>', f'<{kind}>').replace('</domain>', f'</{kind}>')
     handle.snapshots = [f'<domainsnapshot><name>theirs</name>{saved}</domainsnapshot>']
-    with pytest.raises(DiskSnapError, match=r'disk vda.*the snapshot theirs of libvirt needs /i/mid.*delete web theirs'):
+    with pytest.raises(
+        DiskSnapError, match=r'disk vda.*the snapshot theirs of libvirt needs /i/mid.*delete web theirs'
+    ):
         plan(handle, MergeSpec('vda', MID, BASE), uri=uri)
     assert plan(handle, MergeSpec('vda', TOP, MID)).todo == START, 'it needs what is below alone'
 

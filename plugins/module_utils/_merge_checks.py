@@ -11,7 +11,7 @@ import os
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _foreign, _space
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _others, _space
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, PULL, DiskMerge, MergeOptions
@@ -98,7 +98,7 @@ def _refuse_snapshots_of_others(reading: Reading, merge: DiskMerge) -> None:
     gone = [layer for layer in reading.chain if layer.key in merge.layers]
     # one within the layer that a pull fills reads what it has not itself from those below
     for layer in gone if merge.direction == COMMIT else [merge.top, *gone]:
-        names = _foreign.held_in(layer, local=local)
+        names = _others.held_in(layer, local=local)
         if names:
             raise reading.error(
                 f'{layer.key} holds the snapshot {", ".join(names)}, which somebody else took and which would be lost',
@@ -106,7 +106,7 @@ def _refuse_snapshots_of_others(reading: Reading, merge: DiskMerge) -> None:
                 'Nothing was changed.',
             )
     paths = {canonical(layer.key): layer.key for layer in gone}
-    for snapshot in _foreign.saved(reading.domain.handle):
+    for snapshot in _others.saved(reading.domain.handle):
         needed = [paths[one] for one in map(canonical, sorted(snapshot.images)) if one in paths]
         if needed:
             raise reading.error(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _foreign
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _others
 from ansible_collections.disksnap.libvirt.plugins.module_utils._audit import Findings
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
@@ -89,12 +89,12 @@ class Needs:
 
     def _of_others(self, view: DomainView, one: DiskRecord) -> t.Iterator[str]:
         """Snapshots that others took, and that would go with the overlay."""
-        saved = _foreign.saved(view.handle) if view.foreign else []
+        saved = _others.saved(view.handle) if view.foreign else []
         for volume in one.volumes:
             key = self._storage.canonical(volume.path)
             for layer in _layers(view, one):
                 if layer.path and self._storage.canonical(layer.path) == key:
-                    for name in _foreign.held_in(layer.source, local=self._local):
+                    for name in _others.held_in(layer.source, local=self._local):
                         yield f'{volume.path} holds the snapshot {name}, which somebody else took.'
             for snapshot in saved:
                 if key in {self._storage.canonical(path) for path in snapshot.images}:

@@ -14,8 +14,8 @@ import pytest
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._disk_snapshot_info import chosen
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._foreign import read
 from ansible_collections.disksnap.libvirt.plugins.module_utils._needs import Needs
+from ansible_collections.disksnap.libvirt.plugins.module_utils._others import read
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import Survey
 
 pytest.importorskip('libvirt')

@@ -12,7 +12,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _foreign, _journal, _merge_plan
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge_plan, _others
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, MergeRecord
@@ -414,7 +414,7 @@ def test_full_file_system() -> None:
 
 def holding(monkeypatch: pytest.MonkeyPatch, **names: list[str]) -> None:
     """Have images hold snapshots within themselves: top=['theirs']."""
-    monkeypatch.setattr(_foreign._images, 'internal_snapshots', lambda path: names.get(path[3:], []))
+    monkeypatch.setattr(_others._images, 'internal_snapshots', lambda path: names.get(path[3:], []))
 
 
 @pytest.mark.parametrize('state', ['running', 'off'])

@@ -51,6 +51,9 @@ options:
     type: list
     elements: dict
     default: []
+  now:
+    description: What time it is, as P(disksnap.libvirt.snapshots_to_remove#filter) has it.
+    type: raw
 """
 
 EXAMPLES = r"""
@@ -60,7 +63,7 @@ EXAMPLES = r"""
 
 - name: Show what would go
   ansible.builtin.debug:
-    msg: "{{ (host | disksnap.libvirt.fleet_prune({'daily': 7}, names=['nightly-*'])).lines }}"
+    msg: "{{ (host | disksnap.libvirt.fleet_prune({'daily': 7}, names=['nightly-*'], now=now(utc=true))).lines }}"
 """
 
 RETURN = r"""
@@ -79,7 +82,7 @@ _value:
       type: list
       elements: dict
     lines:
-      description: What goes, a line of text each, and the sum.
+      description: Which guests cannot be read, and what goes, a line of text each, and the sum.
       type: list
       elements: str
     kept:
@@ -95,6 +98,7 @@ def fleet_prune(
     names: t.Sequence[str] | None = None,
     exclude: t.Sequence[str] | None = None,
     taken: t.Sequence[t.Mapping[str, t.Any]] | None = None,
+    now: t.Any = None,
 ) -> dict[str, t.Any]:
     """What goes from one host, and what stays."""
     if not isinstance(info, t.Mapping) or not isinstance(info.get('domains'), (list, tuple)):
@@ -106,24 +110,28 @@ def fleet_prune(
         if any(matches(domain['name'], pattern) for pattern in exclude or ()):
             continue
         try:
-            gone, stay = _of_domain(domain, keep, names or ['*'], fresh.get(domain['name']))
+            gone, stay = _of_domain(domain, keep, now, names or ['*'], fresh.get(domain['name']))
         except BadInput as error:
             raise AnsibleFilterError(f'fleet_prune: {error}') from error
         removed += [_told(domain['name'], one) for one in gone]
         kept += [f'{domain["name"]} {name_of(one)}: {", ".join(one["kept_by"])}' for one in stay]
-    plan = {'removals': _tasks(removed), 'removed': removed, 'lines': _lines(removed), 'kept': kept}
+    plan = {'removals': _tasks(removed), 'removed': removed, 'lines': _unread(info) + _lines(removed), 'kept': kept}
     # hosts have said this: it is never a template
     return t.cast('dict[str, t.Any]', wrap_var(plan))
 
 
 def _of_domain(
-    domain: t.Mapping[str, t.Any], keep: t.Any, names: t.Sequence[str], fresh: t.Mapping[str, t.Any] | None
+    domain: t.Mapping[str, t.Any],
+    keep: t.Any,
+    now: t.Any,
+    names: t.Sequence[str],
+    fresh: t.Mapping[str, t.Any] | None,
 ) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]]]:
     snapshots = list(domain['snapshots'])
     if fresh is not None and not any(_is(one, fresh) for one in snapshots):
         snapshots.append({**fresh, 'name': name_of(fresh)})  # in check mode it is not there yet
     judged = [one for one in snapshots if any(matches(name_of(one), pattern) for pattern in names)]
-    gone, stay = judge(judged, keep)
+    gone, stay = judge(judged, keep, now)
     if fresh is not None:
         stay += [{**one, 'kept_by': ['just taken']} for one in gone if _is(one, fresh)]
         gone = [one for one in gone if not _is(one, fresh)]
@@ -148,6 +156,11 @@ def _tasks(removed: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     for one in sorted(removed, key=lambda one: one['created_at'] or ''):
         tasks.setdefault(one['name'], []).append({'name': one['domain']})
     return [{'name': name, 'domains': domains} for name, domains in tasks.items()]
+
+
+def _unread(info: t.Mapping[str, t.Any]) -> list[str]:
+    problems = [one for one in info.get('problems') or () if one.get('code') == 'unreadable']
+    return [f'{one["message"]} Nothing of it goes.' for one in problems]
 
 
 def _lines(removed: t.Sequence[dict[str, t.Any]]) -> list[str]:

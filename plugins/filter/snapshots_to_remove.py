@@ -21,9 +21,13 @@ author:
   - The disksnap.libvirt contributors (@disksnap)
 description:
   - Takes the snapshots of one domain and rules, and returns those that no rule keeps, the oldest first.
-  - Each rule keeps the newest snapshot of each of its last so many periods that have one, whatever other rules keep.
-    What any rule keeps is kept. These are the rules of C(restic forget) and C(borg prune).
-  - Periods are those of UTC; weeks begin on Monday.
+  - The rules are those of C(restic forget). Each keeps the newest snapshot of each of its last so many periods that
+    have one, whatever other rules keep, and the oldest of all as long as it may keep more. What any rule keeps is kept.
+  - C(borg prune) differs. It does not count for a rule what a shorter rule keeps already, so the same numbers keep more
+    and reach further back there.
+  - Periods are those of UTC, where those of restic and borg are of local time; weeks begin on Monday.
+  - One that is broken, of which a disk has a C(fault), and one that is dated after O(now) take the place of no other.
+    They go when they would go if they counted.
   - Only snapshots that this collection made go, and count. One that a block job or another image needs stays, as does
     one that is being taken or reverted, and one of which it is not known when it was taken.
   - One whose removal was interrupted is a point in time no more. It counts for no rule and goes, unless no rule is set.
@@ -58,13 +62,22 @@ options:
         type: int
       within:
         description:
-          - Keep all that are no older than this, counted from the newest one, as V(7d), V(2w) or V(1y6m). The units are
-            C(y), C(m) for months, C(w), C(d) and C(h), in this order.
+          - Keep all that are no older than this, counted from the newest one before O(now), as V(7d), V(2w) or V(1y6m).
+            The units are C(y), C(m) for months, C(w), C(d) and C(h), in this order.
+          - Months are those of the calendar, and a month before 31 March is the end of February; restic takes it for 3
+            March, and keeps less.
         type: str
   explain:
     description: Return a dictionary that also has those that stay, and why.
     type: bool
     default: false
+  now:
+    description:
+      - What time it is, as C(now(utc=true)) or as text, V(2026-03-01T02:00:00Z); UTC if it names no zone.
+      - Without it no snapshot is taken to be of the future, and one that a wrong clock dated there counts as the
+        newest. So that it cannot have C(within) remove all others, C(within) then counts anew after each gap that is as
+        long as it is itself, and keeps what lies before the gap as though nothing came after it.
+    type: raw
 """
 
 EXAMPLES = r"""
@@ -76,7 +89,8 @@ EXAMPLES = r"""
 - name: Name what a week of days and a month of weeks would not keep
   ansible.builtin.debug:
     msg: >-
-      {{ guest.domains[0].snapshots | disksnap.libvirt.snapshots_to_remove({'daily': 7, 'weekly': 4})
+      {{ guest.domains[0].snapshots
+         | disksnap.libvirt.snapshots_to_remove({'daily': 7, 'weekly': 4}, now=now(utc=true))
          | map(attribute='name') }}
 
 - name: Say by which rule each of the others is kept
@@ -97,10 +111,10 @@ _value:
 """
 
 
-def snapshots_to_remove(snapshots: t.Any, keep: t.Any, explain: bool = False) -> t.Any:
+def snapshots_to_remove(snapshots: t.Any, keep: t.Any, explain: bool = False, now: t.Any = None) -> t.Any:
     """The snapshots that no rule keeps."""
     try:
-        gone, stay = judge(snapshots, keep)
+        gone, stay = judge(snapshots, keep, now)
     except BadInput as error:
         raise AnsibleFilterError(f'snapshots_to_remove: {error}') from error
     # names and descriptions are the host's own words: never a template

@@ -221,6 +221,23 @@ class Users:
         """Paths of the images that have this one as backing file, as far as the active pools show them."""
         return set(self._images.get(self._pools.canonical(path), ()))
 
+    def of_all(self, path: str) -> dict[str, list[str]]:
+        """Who stands on what would be gone with this path, be it an image or a directory with all that is in it.
+
+        Returns:
+            Path of each image that somebody needs -> domains, and images that lie elsewhere, as words.
+        """
+        top = self._pools.canonical(path)
+        found: dict[str, list[str]] = {}
+        for key in sorted({*self._domains, *self._images}):
+            if key == top or key.startswith(f'{top}/'):
+                words = [f'the domain {name}' for name in sorted(self._domains.get(key, ()))]
+                above = sorted(self._images.get(key, ()))
+                words += [one for one in above if not self._pools.canonical(one).startswith(f'{top}/')]
+                if words:
+                    found[path + key[len(top) :]] = words
+        return found
+
 
 def _disks_of(domain: t.Any) -> list[Disk]:
     """The disks of now, and those of the next start that begin with another layer."""

@@ -12,11 +12,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._audit import Findings, audit
+from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host, look_up, open_host
 from ansible_collections.disksnap.libvirt.plugins.module_utils._info import Teller
 from ansible_collections.disksnap.libvirt.plugins.module_utils._problem import Problem
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests
-from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DomainView
+from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DomainView, Survey
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -28,14 +29,9 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         disks = _named(host, wanted) if wanted is not None else None
         findings = audit(host, lambda view: disks is None or view.uuid in disks)
         teller = Teller(findings)
-        views = {view.uuid: view for view in findings.survey.domains}
-        chosen = [(views[uuid], disks[uuid]) for uuid in disks if uuid in views] if disks is not None else None
         result: dict[str, t.Any] = {
             'changed': False,
-            'domains': [
-                teller.domain(view, targets)
-                for view, targets in (chosen if chosen is not None else [(view, None) for view in views.values()])
-            ],
+            'domains': [teller.domain(view, targets) for view, targets in chosen(findings.survey, disks)],
             'problems': [problem.to_dict() for problem in _elsewhere(findings, disks is None)],
             'pools': teller.pools(),
         }
@@ -43,19 +39,49 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         return result
 
 
-def _named(host: Host, wanted: t.Sequence[Request]) -> dict[str, set[str] | None]:
-    """UUIDs of the domains that the task names, in its order, each with the targets of its disks; None is all.
+def chosen(
+    found: Survey, disks: t.Mapping[str, tuple[str, set[str] | None]] | None
+) -> list[tuple[DomainView, set[str] | None]]:
+    """The domains that are told, each with the targets of its disks.
+
+    Args:
+        found: the whole host.
+        disks: what the task names, as ``_named`` has it; None is all.
+
+    Raises:
+        DiskSnapError: if one that is named could not be read.
+    """
+    if disks is None:
+        return [(view, None) for view in found.domains]
+    views = {view.uuid: view for view in found.domains}
+    for uuid, (name, _targets) in disks.items():
+        if uuid not in views:
+            error = found.unread.get(name)
+            raise DiskSnapError(
+                'Failed to read the domain',
+                domain=name,
+                why=(error.why or error.what) if error else 'it went away while the host was read',
+                hint='Look at it with virsh.',
+                code=error.code if error else None,
+            )
+    return [(views[uuid], targets) for uuid, (_name, targets) in disks.items()]
+
+
+def _named(host: Host, wanted: t.Sequence[Request]) -> dict[str, tuple[str, set[str] | None]]:
+    """UUIDs of the domains that the task names, in its order, each with its name and the targets of its disks.
+
+    None as targets is all.
 
     Raises:
         DiskSnapError: if one is not there.
     """
-    found: dict[str, set[str] | None] = {}
+    found: dict[str, tuple[str, set[str] | None]] = {}
     for domain, request in zip(look_up(host, [one.name for one in wanted]), wanted):
         targets = None
         if request.disks is not None:
             disks = domain.read().disks
             targets = {_chain.find(disks, entry['target'], domain).target for entry in request.disks}
-        found[domain.uuid] = targets
+        found[domain.uuid] = domain.name, targets
     return found
 
 

@@ -16,6 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._foreign import ForeignSnapshot
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._needs import Needs
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import (
     DiskView,
     DomainView,
@@ -24,6 +25,12 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import (
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import left_out_reason, refusal_reason
 
 OURS, LIBVIRT, OTHER = 'disksnap', 'libvirt', 'other'
+# problems of an overlay that leave no point in time to go back to
+_FAULTS = {
+    'snapshot_lost': 'its overlay is gone, or stands on another image',
+    'snapshot_unused': 'its overlay is not in the backing chain of the disk',
+    'base_modified': 'the image below its overlay was written to since',
+}
 
 
 class Teller:
@@ -49,6 +56,7 @@ class Teller:
             if image.info.backing_path:
                 below = posixpath.join(posixpath.dirname(image.path), image.info.backing_path)
                 self._above.setdefault(self._storage.canonical(below), set()).add(image.path)
+        self._needs = Needs(findings, self._users, self._above)
 
     def domain(self, view: DomainView, targets: t.Collection[str] | None) -> dict[str, t.Any]:
         """One of ``domains``.
@@ -206,7 +214,7 @@ class Teller:
             again = one.method == 'lvm' and bool(one.volumes) and one.volumes[0].path in shared
             shared.update(volume.path for volume in one.volumes)
             entry['allocation'] = 0 if again else self._allocation(view, one)
-            entry['fault'] = None if one.method == 'qemu' else fault_of(view, one, self._host)
+            entry['fault'] = self._fault(view, record, one)
         sizes = [entry['allocation'] for entry in told['disks']]
         overlays = [entry['allocation'] or 0 for entry, one in zip(told['disks'], record.disks) if one.method == 'qemu']
         return {
@@ -218,11 +226,20 @@ class Teller:
             'description': record.description,
             'consistency': record.consistency,
             'freeze': told['freeze'],
-            'needed_by': self._needed_by(view, record),
+            'needed_by': self._needs.of(view, record),
             'allocation': None if None in sizes else sum(sizes),
             'merge_bytes': sum(overlays),
             'disks': told['disks'],
         }
+
+    def _fault(self, view: DomainView, record: SnapshotRecord, one: DiskRecord) -> str | None:
+        """Why the snapshot of one disk cannot be used, as a clause."""
+        if one.method != 'qemu':
+            return fault_of(view, one, self._host)
+        for problem in self._findings.problems.get(view.uuid, ()):
+            if (problem.snapshot, problem.disk) == (record.name, one.target) and problem.code in _FAULTS:
+                return _FAULTS[problem.code]
+        return None
 
     def _allocation(self, view: DomainView, one: DiskRecord) -> int | None:
         """Bytes that the volumes of one disk's snapshot take."""
@@ -247,49 +264,6 @@ class Teller:
                 return None
             total += image.info.allocation if image else 0
         return total
-
-    def _needed_by(self, view: DomainView, record: SnapshotRecord) -> list[str]:
-        """What stands in the way of a removal now."""
-        found = []
-        if view.uuid in self._findings.at_work:
-            found.append('Another run is at work on the domain.')
-        for one in record.disks:
-            job = view.jobs.get(one.target)
-            if job is not None and one.target not in view.journal.merges:
-                found.append(f'A block job ({job.kind}) runs on disk {one.target}.')
-            if one.method == 'qemu':
-                found += self._on_overlay(view, one)
-                found += self._foreign_on(view, one.volumes[0].path)
-        return list(dict.fromkeys(found))
-
-    def _on_overlay(self, view: DomainView, one: DiskRecord) -> t.Iterator[str]:
-        """Who else stands on an overlay, or on the image that it would be merged into."""
-        chain = [
-            self._storage.canonical(layer.path)
-            for disk in view.disks
-            if disk.target == one.target
-            for layer in disk.layers
-            if layer.path
-        ]
-        base = one.backup_source.path
-        for path in [volume.path for volume in one.volumes] + ([base] if base else []):
-            key = self._storage.canonical(path)
-            for name in sorted(self._users.get(key, set()) - {view.name}):
-                yield f'The domain {name} uses {path}.'
-            for image in sorted(self._above.get(key, ())):
-                if self._storage.canonical(image) not in chain and key in chain:
-                    yield f'{image} stands on {path}.'
-
-    def _foreign_on(self, view: DomainView, overlay: str) -> t.Iterator[str]:
-        """libvirt's own snapshots that go back to an overlay, and others that lie within it."""
-        named = set()
-        for foreign in view.foreign:
-            if self._storage.canonical(overlay) in {self._storage.canonical(key) for key in foreign.sources}:
-                named.add(foreign.name)
-                yield f"libvirt's own snapshot {foreign.name} goes back to {overlay}."
-        for name in _foreign.within(overlay, local=self._host.local):
-            if name not in named:
-                yield f'The internal snapshot {name} lies within {overlay}.'
 
 
 def _entry(name: str, made_by: str, disks: list[dict[str, t.Any]], **more: t.Any) -> dict[str, t.Any]:

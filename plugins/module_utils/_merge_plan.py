@@ -81,8 +81,17 @@ class Reading:
         return [layer.key for layer in self.chain]
 
 
-def plan_all(wanted: t.Sequence[tuple[Domain, t.Sequence[MergeSpec]]], options: MergeOptions) -> list[DomainMerge]:
+def plan_all(
+    wanted: t.Sequence[tuple[Domain, t.Sequence[MergeSpec]]],
+    options: MergeOptions,
+    users_of: t.Callable[[], _chain.Users] | None = None,
+) -> list[DomainMerge]:
     """Plan the merges of several domains; either all can begin, or none does.
+
+    Args:
+        wanted: which layers of which disks.
+        options: of all of them.
+        users_of: tells who stands on what, for a caller that asks too; it is not asked before it is needed.
 
     Raises:
         DiskSnapError: whatever stands against one of them.
@@ -96,7 +105,7 @@ def plan_all(wanted: t.Sequence[tuple[Domain, t.Sequence[MergeSpec]]], options: 
             disk = _plan_disk(reading)
             if disk.todo == START:
                 if users is None:  # only now: the pools of all layers are open and fresh
-                    users = _chain.Users(domain.host.connection, domain.host.pools)
+                    users = users_of() if users_of else _chain.Users(domain.host.connection, domain.host.pools)
                 merge.warnings += check(reading, disk, users, options)
             merge.disks.append(disk)
         plans.append(merge)

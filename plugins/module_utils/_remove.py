@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
 from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeResult, MergeSpec
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import ROLE
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
@@ -29,14 +31,16 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Requ
 class Removal:
     """The snapshot on one domain.
 
-    ``merging`` are the disks whose layers are merged, ``copied`` those whose copies are deleted, ``lost`` those of
-    which the storage has neither; ``faults`` says of which copies nobody could have made use any more, and why.
+    ``merging`` are the disks whose layers are merged, ``copied`` those whose copies are deleted, ``asking`` those whose
+    copies only tasks of a play can delete (check mode only), ``lost`` those of which the storage has neither;
+    ``faults`` says of which copies nobody could have made use any more, and why.
     """
 
     domain: Domain
     record: SnapshotRecord | None = None
     merging: list[DiskRecord] = field(default_factory=list)
     copied: list[DiskRecord] = field(default_factory=list)
+    asking: list[DiskRecord] = field(default_factory=list)
     lost: list[DiskRecord] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
 
@@ -77,13 +81,17 @@ def remove(
         else:
             settled = settle(journals)  # before the plan: what it undoes is nothing to merge
         removals = [
-            _plan(domain, request, snapshot_name, halves[domain.uuid]) for domain, request in zip(domains, requests)
+            _plan(domain, request, snapshot_name, halves[domain.uuid], check=check)
+            for domain, request in zip(domains, requests)
         ]
         others = [text for domain, journal in journals for text in useless(domain, journal, but=snapshot_name)]
         warnings = [*settled, *others, *_warnings(removals, check=check)]
         left = max(0.0, timeout - (time.monotonic() - began))
         options = _merge.MergeOptions(timeout=left, own=True, budget=Budget(Floor.parse(min_free)))
-        plans = _merge.plan_all([(one.domain, one.specs()) for one in removals if one.merging], options)
+        users = functools.cache(lambda: _chain.Users(host.connection, host.pools))
+        plans = _merge.plan_all([(one.domain, one.specs()) for one in removals if one.merging], options, users)
+        for one in removals:
+            _refuse_needed(one, snapshot_name, users)
         errors: list[DiskSnapError] = []
         if check:
             results = {plan.domain.name: _merge.predict(plan, options) for plan in plans}
@@ -106,7 +114,9 @@ def remove(
     return outcome
 
 
-def _plan(domain: Domain, request: Request, snapshot_name: str, halves: t.Sequence[SnapshotRecord]) -> Removal:
+def _plan(
+    domain: Domain, request: Request, snapshot_name: str, halves: t.Sequence[SnapshotRecord], *, check: bool
+) -> Removal:
     half = next((one for one in halves if one.name == snapshot_name), None)
     if half is not None:
         return Removal(domain, half)
@@ -123,12 +133,43 @@ def _plan(domain: Domain, request: Request, snapshot_name: str, halves: t.Sequen
             removal.lost.append(disk)
         elif not method.copies:
             removal.merging.append(disk)
+        elif method.by_play:
+            removal.asking.append(disk)
         else:
             removal.copied.append(disk)
+            for volume in disk.volumes:
+                if volume.format != 'subvolume':
+                    domain.host.pools.volume(volume.path)  # opens and refreshes its pool, for Users
             fault = method.fault(domain, disk)
             if fault is not None:
                 removal.faults[disk.target] = fault
+    if removal.asking and not check:
+        raise _by_play(removal, removal.asking[0])
     return removal
+
+
+def _by_play(one: Removal, disk: DiskRecord) -> DiskSnapError:
+    return DiskSnapError(
+        f'Failed to remove the snapshot {one.record.name if one.record else ""}',
+        domain=one.domain.name,
+        disk=disk.target,
+        why='a storage array has it, and only tasks of a play can ask the array',
+        hint=f'{ROLE} With fleet_snapshot_state=absent it removes it. Nothing was changed.',
+    )
+
+
+def _refuse_needed(one: Removal, snapshot_name: str, users: t.Callable[[], _chain.Users]) -> None:
+    """Refuse to delete a copy that a domain or an image stands on, as that of a restored guest."""
+    for disk in one.copied:
+        for volume in disk.volumes:
+            for path, words in users().of_all(volume.path).items():
+                raise DiskSnapError(
+                    f'Failed to remove the snapshot {snapshot_name}',
+                    domain=one.domain.name,
+                    disk=disk.target,
+                    why=f'{path}, which would be deleted, is used by {", ".join(words)}',
+                    hint='Remove what uses it first, or copy the image for it. Nothing was changed.',
+                )
 
 
 def _warnings(removals: t.Sequence[Removal], *, check: bool) -> list[str]:
@@ -146,6 +187,11 @@ def _warnings(removals: t.Sequence[Removal], *, check: bool) -> list[str]:
                 f'{place}: its layer is not in the backing chain any more; the entry {verb} cleared, and '
                 f'{disk.volumes[0].path}, if it is still there, left alone.'
             )
+        warnings += [
+            f'A storage array has the snapshot of disk {disk.target} of the domain {one.domain.name}: only the role '
+            'fleet_snapshot removes it, with the tasks for the array.'
+            for disk in one.asking
+        ]
         warnings += [
             f'The snapshot of disk {target} of the domain {one.domain.name} was of no use any more: {fault}.'
             for target, fault in one.faults.items()
@@ -199,7 +245,7 @@ def _outcome(
         'domains': [_facts(one, results.get(one.domain.name, []), snapshot_name) for one in removals],
         'diff': _result.joined(
             _result.merge_diff(plans, results),
-            _result.removal_diff((one.domain.name, disk) for one in removals for disk in one.copied),
+            _result.removal_diff((one.domain.name, disk) for one in removals for disk in [*one.copied, *one.asking]),
         ),
         'warnings': [
             *(text for plan in plans for text in plan.warnings),

@@ -19,6 +19,7 @@ description:
     disks of running domains that stand on an overlay are asked for one by one, whether a block job runs on them.
   - What a guest can have written at the start of a raw disk is not believed.
   - A domain on which another task of this collection is at work has no problems told, and a warning.
+  - Fails where a domain that is named cannot be read. Where none is named, that is one of the C(problems) of the host.
 extends_documentation_fragment:
   - disksnap.libvirt.attributes
   - disksnap.libvirt.attributes.action_group

@@ -5,7 +5,10 @@
 """Which snapshots of one domain a retention keeps, and by which rule. Pure: no clock, nothing is asked.
 
 The rules are those of ``restic forget --keep-*``: each keeps the newest snapshot of each of its last so many periods
-that have one, whatever the other rules keep, and what any rule keeps is kept.
+that have one, and the oldest of all while it may keep more, whatever the other rules keep; what any rule keeps is kept.
+
+Snapshots that are broken, or dated after now, take no place from the others: the rules are applied to these alone as
+well, and what is kept either way is kept.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ OURS = 'disksnap'
 ALL = -1
 
 _DURATION = re.compile(r'(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?')
-_FORMATS = ('%Y-%m-%dT%H:%M:%S.%f%z', '%Y-%m-%dT%H:%M:%S%z')
+_MOMENT = re.compile(r'(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d+))? ?(Z|[+-]\d\d:?\d\d)?')
 # states in which a snapshot is whole, or has nothing before it but its removal
 _PRESENT, _REMOVING = 'present', 'removing'
 
 Snapshot = t.Mapping[str, t.Any]
 Rules = dict[str, t.Any]
+# when snapshots were taken, and their places in the list that was given; the newest first
+Dated = list[tuple[datetime.datetime, int]]
 
 
 def _week(when: datetime.datetime) -> str:
@@ -102,15 +107,43 @@ def _before(when: datetime.datetime, duration: str) -> datetime.datetime:
         return datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 
 
+def read_moment(value: t.Any) -> datetime.datetime | None:
+    """A moment as text or as YAML reads it; UTC if it names no zone. None if it is none."""
+    if isinstance(value, datetime.datetime):
+        when = value
+    else:
+        match = _MOMENT.fullmatch(str(value or '').strip())
+        if match is None:
+            return None
+        day, time, fraction, zone = match.groups()
+        text = f'{day}T{time}.{(fraction or "0")[:6]}{(zone or "Z").replace("Z", "+0000")}'
+        try:
+            when = datetime.datetime.strptime(text, '%Y-%m-%dT%H:%M:%S.%f%z')
+        except ValueError:
+            return None
+    try:
+        return when.replace(tzinfo=when.tzinfo or datetime.timezone.utc).astimezone(datetime.timezone.utc)
+    except OverflowError:
+        return None
+
+
+def read_now(value: t.Any) -> datetime.datetime | None:
+    """What was given as ``now``; None if nothing was.
+
+    Raises:
+        BadInput: if it is no moment.
+    """
+    if value in (None, ''):
+        return None
+    when = read_moment(value)
+    if when is None:
+        raise BadInput(f'now is {value!r:.60}, and must be a moment as 2026-03-01T02:00:00Z.')
+    return when
+
+
 def moment(snapshot: Snapshot) -> datetime.datetime | None:
     """When a snapshot was taken; None if it does not say."""
-    text = str(snapshot.get('created_at') or '').replace('Z', '+0000')
-    for form in _FORMATS:
-        try:
-            return datetime.datetime.strptime(text, form).astimezone(datetime.timezone.utc)
-        except (ValueError, OverflowError):
-            continue
-    return None
+    return read_moment(snapshot.get('created_at'))
 
 
 def name_of(snapshot: Snapshot) -> str:
@@ -131,41 +164,65 @@ def _untouchable(snapshot: Snapshot) -> str | None:
     return 'nobody knows when it was taken' if moment(snapshot) is None else None
 
 
-def _ruled(dated: list[tuple[datetime.datetime, int]], rules: Rules) -> dict[int, list[str]]:
-    """Places of the snapshots that rules keep, with these; ``dated`` is the newest first."""
+def _doubt(snapshot: Snapshot, now: datetime.datetime | None) -> str | None:
+    """Why a snapshot takes no place from the others; None if it counts."""
+    if now is not None and _moment(snapshot) >= now:
+        return 'it is dated after now'
+    for disk in snapshot.get('disks') or ():
+        if isinstance(disk, t.Mapping) and disk.get('fault'):
+            return f'its disk {disk.get("target")} is broken ({disk["fault"]})'
+    return None
+
+
+def _ruled(dated: Dated, rules: Rules, now: datetime.datetime | None) -> dict[int, list[str]]:
+    """Places of the snapshots that rules keep, with these."""
     kept: dict[int, list[str]] = {}
     for name in _COUNTS:
         left, last = rules.get(name, 0), None
         for when, place in dated:
             period = str(place) if name == 'last' else _PERIODS[name](when)
-            if left == 0 or period == last:
+            if left == 0 or (period == last and place != dated[-1][1]):
                 continue
-            kept.setdefault(place, []).append(name if name == 'last' else f'{name} {period}')
+            told = name if name == 'last' else f'{name} {period}'
+            kept.setdefault(place, []).append(f'oldest {told}' if period == last else told)
             left, last = left - 1 if left != ALL else ALL, period
-    if 'within' in rules and dated:
-        limit = _before(dated[0][0], rules['within'])
-        for when, place in dated:
-            if when > limit:
-                kept.setdefault(place, []).append(f'within {rules["within"]}')
+    if 'within' in rules:
+        for place in _recent(dated, rules['within'], now):
+            kept.setdefault(place, []).append(f'within {rules["within"]}')
     return kept
 
 
-def judge(snapshots: t.Any, keep: t.Any) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]]]:
+def _recent(dated: Dated, duration: str, now: datetime.datetime | None) -> t.Iterator[int]:
+    """Places of those no older than the duration, counted from the newest one before now; all if all are after it.
+
+    Where nobody said what time it is, a gap as long as the duration may be a clock that was wrong. What lies before it
+    is counted from the newest before it as well: it would stay, were there nothing after the gap.
+    """
+    if now is not None:
+        newest = next((when for when, _place in dated if when < now), None)
+        yield from (place for when, place in dated if newest is None or when > _before(newest, duration))
+        return
+    start = above = datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
+    for when, place in dated:
+        if when <= _before(above, duration):
+            start = when
+        above = when
+        if when > _before(start, duration):
+            yield place
+
+
+def judge(snapshots: t.Any, keep: t.Any, now: t.Any = None) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]]]:
     """Those that go, and those that stay with ``kept_by``, both the oldest first.
 
     Raises:
-        BadInput: if one of the two is not what it should be.
+        BadInput: if one of the arguments is not what it should be.
     """
     if isinstance(snapshots, (str, t.Mapping)) or not isinstance(snapshots, t.Sequence):
         raise BadInput('The snapshots must be a list, as disk_snapshot_info returns it for a domain.')
     if not all(isinstance(one, t.Mapping) for one in snapshots):
         raise BadInput('Each of the snapshots must be a dictionary.')
-    rules = read_rules(keep)
-    ruled = [place for place, one in enumerate(snapshots) if _untouchable(one) is None]
-    # one whose removal has begun is a point in time no more
-    counted = [place for place in ruled if snapshots[place].get('state') != _REMOVING]
-    dated = sorted(((_moment(snapshots[place]), place) for place in counted), reverse=True)
-    kept = _ruled(dated, rules)
+    rules, time = read_rules(keep), read_now(now)
+    kept = _kept(snapshots, rules, time)
     gone, stay = [], []
     for place in sorted(range(len(snapshots)), key=lambda place: (_moment(snapshots[place]), place)):
         one = dict(snapshots[place])
@@ -179,6 +236,21 @@ def judge(snapshots: t.Any, keep: t.Any) -> tuple[list[dict[str, t.Any]], list[d
         else:
             gone.append(one)
     return gone, stay
+
+
+def _kept(snapshots: t.Sequence[Snapshot], rules: Rules, now: datetime.datetime | None) -> dict[int, list[str]]:
+    """Places of the snapshots that rules keep, with these."""
+    # one whose removal has begun is a point in time no more
+    counted = [
+        place for place, one in enumerate(snapshots) if _untouchable(one) is None and one.get('state') != _REMOVING
+    ]
+    dated = sorted(((_moment(snapshots[place]), place) for place in counted), reverse=True)
+    doubts = {place: doubt for place in counted if (doubt := _doubt(snapshots[place], now))}
+    kept = _ruled(dated, rules, now)
+    for place in kept.keys() & doubts.keys():
+        kept[place].append(f'does not count: {doubts[place]}')
+    # a doubt is never a reason to remove: it may be one about the host, as where LVM does not answer
+    return {**kept, **_ruled([pair for pair in dated if pair[1] not in doubts], rules, now)}
 
 
 def _moment(snapshot: Snapshot) -> datetime.datetime:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.disksnap.libvirt.plugins.filter.fleet_prune import fleet_prune
+from ansible_collections.disksnap.libvirt.plugins.filter.fleet_pruned import fleet_pruned
 from ansible_collections.disksnap.libvirt.plugins.filter.snapshots_to_remove import snapshots_to_remove
 from ansible_collections.disksnap.libvirt.plugins.plugin_utils.retention import read_rules
 from ansible_collections.disksnap.libvirt.plugins.plugin_utils.sizes import human
@@ -39,6 +40,7 @@ def names(found: list[dict[str, Any]]) -> list[str]:
     return [one['name'] for one in found]
 
 
+LATER = '2026-04-02T00:00:00Z'
 HOURS = taken('03-01 01', '03-01 02', '03-01 23', '03-02 01', '03-02 09', '03-09 01', '04-01 01')
 
 
@@ -52,9 +54,12 @@ HOURS = taken('03-01 01', '03-01 02', '03-01 23', '03-02 01', '03-02 09', '03-09
         # 1 March is a Sunday: the week of the 2nd begins on Monday
         ({'daily': 2}, ['03-01 01', '03-01 02', '03-01 23', '03-02 01', '03-02 09']),
         ({'daily': 4}, ['03-01 01', '03-01 02', '03-02 01']),
-        ({'daily': -1}, ['03-01 01', '03-01 02', '03-02 01']),
+        # as long as a rule may keep more, it keeps the oldest too
+        ({'daily': 5}, ['03-01 02', '03-02 01']),
+        ({'daily': -1}, ['03-01 02', '03-02 01']),
         ({'hourly': 3}, ['03-01 01', '03-01 02', '03-01 23', '03-02 01']),
-        ({'weekly': 9}, ['03-01 01', '03-01 02', '03-02 01']),
+        ({'weekly': 4}, ['03-01 01', '03-01 02', '03-02 01']),
+        ({'weekly': 9}, ['03-01 02', '03-02 01']),
         ({'monthly': 2}, ['03-01 01', '03-01 02', '03-01 23', '03-02 01', '03-02 09']),
         ({'monthly': 1}, ['03-01 01', '03-01 02', '03-01 23', '03-02 01', '03-02 09', '03-09 01']),
         ({'within': '23d'}, ['03-01 01', '03-01 02', '03-01 23', '03-02 01', '03-02 09', '03-09 01']),
@@ -67,16 +72,18 @@ HOURS = taken('03-01 01', '03-01 02', '03-01 23', '03-02 01', '03-02 09', '03-09
     ],
 )
 def test_table(keep: Any, gone: list[str]) -> None:
-    assert names(snapshots_to_remove(HOURS, keep)) == gone
+    assert names(snapshots_to_remove(HOURS, keep, now=LATER)) == gone
 
 
 def test_each_says_which_rule_keeps_it() -> None:
-    found = snapshots_to_remove(HOURS, {'daily': 2, 'weekly': 2, 'within': '1d'}, explain=True)
+    found = snapshots_to_remove(HOURS, {'daily': 2, 'weekly': 2, 'within': '1d'}, explain=True, now=LATER)
     assert {one['name']: one['kept_by'] for one in found['keep']} == {
         '03-09 01': ['daily 2026-03-09', 'weekly 2026-W11'],
         '04-01 01': ['daily 2026-04-01', 'weekly 2026-W14', 'within 1d'],
     }
     assert names(found['remove']) == ['03-01 01', '03-01 02', '03-01 23', '03-02 01', '03-02 09']
+    [oldest] = snapshots_to_remove(HOURS[:2], {'daily': 2}, explain=True)['keep'][:1]
+    assert oldest['kept_by'] == ['oldest daily 2026-03-01']
 
 
 @pytest.mark.parametrize(
@@ -108,6 +115,58 @@ def test_one_whose_removal_was_begun_goes_and_does_not_count() -> None:
     assert snapshots_to_remove(begun, {}) == []
 
 
+def broken(*moments: str) -> list[dict[str, Any]]:
+    """Snapshots of two disks, of which one is of no use."""
+    disks = [{'target': 'vda', 'fault': None}, {'target': 'vdb', 'fault': 'it has overflowed'}]
+    return taken(*moments, disks=disks)
+
+
+def test_one_that_is_broken_takes_no_place_from_another() -> None:
+    mixed = taken('03-01 01', '03-02 01') + broken('03-03 01')
+    found = snapshots_to_remove(mixed, {'last': 1}, explain=True)
+    assert names(found['remove']) == ['03-01 01']
+    assert {one['name']: one['kept_by'] for one in found['keep']} == {
+        '03-02 01': ['last'],
+        '03-03 01': ['last', 'does not count: its disk vdb is broken (it has overflowed)'],
+    }
+    # what cannot be read today is no reason to remove all of it
+    assert names(snapshots_to_remove(broken('03-01 01', '03-02 01', '03-03 01'), {'last': 2})) == ['03-01 01']
+
+
+def test_one_of_the_future_takes_no_place_from_another() -> None:
+    wrong = taken('12-01 01', '12-02 01')
+    assert names(snapshots_to_remove(HOURS + wrong, {'last': 6}, now=LATER)) == ['03-01 01']
+    assert names(snapshots_to_remove(HOURS + wrong, {'within': '30d'}, now=LATER)) == names(HOURS[:4])
+    [one] = snapshots_to_remove(wrong[:1], {'last': 6}, now=LATER, explain=True)['keep']
+    assert one['kept_by'] == ['last', 'does not count: it is dated after now']
+    assert names(snapshots_to_remove(HOURS + wrong, {'last': 1}, now=LATER)) == [*names(HOURS[:-1]), '12-01 01']
+
+
+def test_one_of_the_future_where_nobody_says_what_time_it_is() -> None:
+    assert names(snapshots_to_remove(HOURS, {'within': '25d'})) == names(HOURS[:5])
+    wrong = taken('12-01 01', '12-02 01')
+    assert names(snapshots_to_remove(HOURS + wrong, {'within': '25d'})) == names(HOURS[:5])
+
+
+@pytest.mark.parametrize(
+    'moment',
+    [
+        datetime.datetime(2026, 3, 1, 1, tzinfo=datetime.timezone.utc),
+        datetime.datetime(2026, 3, 1, 1),
+        datetime.datetime(2026, 3, 1, 2, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+        '2026-03-01T01:00:00.123456789Z',
+        '2026-03-01T01:00:00',
+        '2026-03-01 02:00:00+01:00',
+        '2026-03-01T02:00:00.5+0100',
+    ],
+)
+def test_moments(moment: Any) -> None:
+    one = {**taken('03-01 01')[0], 'created_at': moment}
+    found = snapshots_to_remove([one], {'hourly': 1}, explain=True, now=moment)
+    [kept] = found['keep']
+    assert kept['kept_by'] == ['hourly 2026-03-01T01', 'does not count: it is dated after now']
+
+
 def test_what_disk_snapshot_returns_is_taken_too() -> None:
     own = [{'snapshot_name': one['name'], 'created_at': one['created_at']} for one in HOURS]
     assert [one['snapshot_name'] for one in snapshots_to_remove(own, {'last': 6})] == ['03-01 01']
@@ -123,6 +182,7 @@ def test_what_disk_snapshot_returns_is_taken_too() -> None:
         (HOURS, {'daily': 1.5}, 'daily of keep is 1.5'),
         (HOURS, {'within': '3x'}, "within of keep is '3x'"),
         (HOURS, {'within': '1h2d'}, 'within of keep'),
+        (HOURS, {'daily': -1, 'last': '-'}, "last of keep is '-'"),
         (HOURS, 7, 'keep is 7'),
         (HOURS, '{"daily"', 'no JSON'),
         ('abc', {'daily': 1}, 'must be a list'),
@@ -134,6 +194,8 @@ def test_what_is_malformed(snapshots: Any, keep: Any, words: str) -> None:
     with pytest.raises(AnsibleFilterError, match='snapshots_to_remove') as caught:
         snapshots_to_remove(snapshots, keep)
     assert words in str(caught.value)
+    with pytest.raises(AnsibleFilterError, match='now is'):
+        snapshots_to_remove(HOURS, {'daily': 1}, now='soon')
 
 
 # -- properties -----------------------------------------------------------------------------------------------------
@@ -217,7 +279,8 @@ def test_one_of_each_period(snapshots: list[dict[str, Any]], rule: tuple[str, in
     newest: dict[str, str] = {}
     for one in sorted(snapshots, key=lambda one: one['created_at']):
         newest[one['created_at'][:length]] = one['name']
-    assert stay == set(newest.values())
+    oldest = sorted(names(snapshots), key=int)[:1]
+    assert stay == {*newest.values(), *oldest}
 
 
 # -- a host ---------------------------------------------------------------------------------------------------------
@@ -255,6 +318,37 @@ def test_what_was_just_taken_counts_and_stays() -> None:
     plan = fleet_prune(host(db=old), {'last': 1}, taken=late)
     assert [one['name'] for one in plan['removed']] == ['03-01 01']
     assert 'db new: just taken' in plan['kept']
+
+
+def test_what_time_it_is_for_a_host() -> None:
+    old = taken('03-01 01', '03-02 01', '12-01 01')
+    assert [one['name'] for one in fleet_prune(host(db=old), {'last': 2})['removed']] == ['03-01 01']
+    assert fleet_prune(host(db=old), {'last': 2}, now='2026-03-03T00:00:00Z')['removed'] == []
+
+
+def test_a_guest_that_cannot_be_read_is_told() -> None:
+    problem = {'code': 'unreadable', 'message': 'The domain web cannot be read: no such key.'}
+    other = {'code': 'orphaned_overlay', 'message': 'An overlay.'}
+    plan = fleet_prune({**host(db=[]), 'problems': [problem, other]}, {'last': 1})
+    assert plan['lines'] == ['The domain web cannot be read: no such key. Nothing of it goes.']
+    assert plan['removals'] == []
+
+
+def test_what_was_removed_where_a_removal_failed() -> None:
+    both = taken('03-01 01', '03-02 01', '03-03 01')
+    plan = fleet_prune(host(db=both, web=both), {'last': 1})
+    first, second = plan['removals']
+    results = [{'item': first, 'failed': True}, {'item': second}]
+    left = host(db=both[2:], web=[both[0], both[2], {**both[1], 'made_by': 'libvirt'}])['domains']
+
+    def told(*arguments: Any) -> list[tuple[str, str]]:
+        return [(one['domain'], one['name']) for one in fleet_pruned(plan, *arguments)]
+
+    assert told(results, left) == [('db', '03-01 01'), ('db', '03-02 01'), ('web', '03-02 01')]
+    assert told(results) == [('db', '03-02 01'), ('web', '03-02 01')], 'nobody has looked: nothing is claimed'
+    assert told(results[1:], left) == [('db', '03-02 01'), ('web', '03-02 01')], 'it was not tried'
+    with pytest.raises(AnsibleFilterError, match='fleet_pruned takes'):
+        fleet_pruned([], results)
 
 
 def test_what_is_no_result_of_the_module() -> None:

@@ -498,3 +498,16 @@ def test_a_commit_onto_a_device(base: str, needed: int | None, monkeypatch: pyte
         DiskSnapError, match='The thin pool vg0/tpool, where 512 KiB are free, and min_free wants 1 MiB'
     ):
         plan(handle, MergeSpec('vda', TOP), tight, pools)
+
+
+def test_who_stands_on_what_is_in_a_directory() -> None:
+    pools = Pools({'/i/snap/web': '/i/snap/base', '/i/clone': '/i/snap/base', '/i/snapper': TOP, TOP: None})
+    twin = other('twin', ['/i/snap/web', '/i/snap/base'])
+    users = _chain.Users(Connection([twin]), pools)  # type: ignore[arg-type]
+
+    assert users.of_all('/link/snap') == {
+        '/link/snap/base': ['the domain twin', '/i/clone'],
+        '/link/snap/web': ['the domain twin'],
+    }
+    assert users.of_all(TOP) == {TOP: ['/i/snapper']}
+    assert users.of_all('/i/clone') == {}

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,7 +32,10 @@ pytest.importorskip('libvirt')
 
 
 class OneDomain:
-    """A host that has one domain, by whatever name."""
+    """A host that has one domain, by whatever name, and no pool."""
+
+    connection = None
+    pools = types.SimpleNamespace(volume=lambda _path: None)
 
     def domain(self, _name: str) -> Domain:
         return Domain(self, None, 'web', 'u')  # type: ignore[arg-type]
@@ -85,7 +89,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             del noted['journal'].snapshots[name]
         return [f'{name} was undone' for name in undone]
 
-    def plan_all(wanted: Any, options: Any) -> list[Any]:
+    def plan_all(wanted: Any, options: Any, _users: Any = None) -> list[Any]:
         noted['order'].append('plan')
         noted['specs'] += [specs for _domain, specs in wanted]
         noted['timeout'] = options.timeout
@@ -95,6 +99,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.setattr(module, 'work_on', work_on)
         monkeypatch.setattr(module, 'settle', settle)
         monkeypatch.setattr(module._merge, 'plan_all', plan_all)
+    noted['users'] = {}
+    users = types.SimpleNamespace(of_all=lambda path: noted['users'].get(path, {}))
+    monkeypatch.setattr(_remove._chain, 'Users', lambda _connection, _pools: users)
     monkeypatch.setattr(_remove, 'time', clock)
     monkeypatch.setattr(_remove._journal, 'load', lambda _handle: noted['journal'])
     return noted
@@ -158,9 +165,10 @@ def test_the_group_of_a_half_taken_snapshot_goes_with_it(world: dict[str, Any]) 
 class Copies:
     """A method that copies. ``gone`` are targets that the storage has lost, ``bad`` those that are of no use."""
 
-    name, copies, by_play = 'lvm', True, False
+    name, copies = 'lvm', True
 
     def __init__(self) -> None:
+        self.by_play = False
         self.gone: set[str] = set()
         self.bad: set[str] = set()
         self.stuck: set[str] = set()
@@ -258,6 +266,35 @@ def test_what_cannot_be_deleted_stays_in_the_journal(
 
     assert failed.value.result['changed']
     assert world['journal'].snapshots['nightly'].state == REMOVING
+
+
+@pytest.mark.parametrize('check', [False, True])
+def test_a_copy_that_somebody_stands_on_is_not_deleted(
+    remove: Callable[..., dict[str, Any]], world: dict[str, Any], copies: Copies, check: bool
+) -> None:
+    world['users']['/dev/vg/vdb'] = {'/dev/vg/vdb': ['the domain restored', '/i/clone']}
+
+    with pytest.raises(DiskSnapError, match=r'web, disk vdb\): /dev/vg/vdb, .* by the domain restored, /i/cl'):
+        remove('web', check=check)
+
+    assert not copies.removed
+    assert not world['states'], 'nothing was written'
+
+
+def test_what_an_array_has_is_refused_before_anything_is_written(
+    remove: Callable[..., dict[str, Any]], world: dict[str, Any], copies: Copies
+) -> None:
+    copies.by_play = True
+
+    with pytest.raises(DiskSnapError, match=r'web, disk vda\): a storage array has it.*role fleet_snapshot'):
+        remove('web')
+    assert not copies.removed
+    assert not world['states']
+    assert world['journal'].snapshots['nightly'].state == PRESENT
+
+    foretold = remove('web', check=True)
+    assert foretold['changed']
+    assert [text for text in foretold['warnings'] if 'vda' in text and 'only the role fleet_snapshot' in text]
 
 
 @pytest.mark.parametrize(('but', 'count'), [(None, 1), ('nightly', 0)])

@@ -85,7 +85,8 @@ class OfflineWork(Work):
             argv = [guard, '--pdeathsig', 'KILL', *argv]
         self._errors.seek(0)
         self._errors.truncate()
-        self._process = subprocess.Popen(
+        # run_command would wait for it
+        self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             argv,
             stdin=subprocess.DEVNULL,
             stdout=self._output,

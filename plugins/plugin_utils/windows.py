@@ -143,7 +143,7 @@ def _lane(name: str, bars: t.Sequence[Record]) -> dict[str, t.Any]:
     most = max(bars, key=lambda one: one['length'])
     return {
         'host': name,
-        'bars': [{**bar, 'top': number * LANE} for number, bar in enumerate(bars)],
+        'bars': [{**one, 'top': number * LANE} for number, one in enumerate(bars)],
         'height': len(bars) * LANE,
         'note': f'{counted(len(bars), "guest")}, {most["text"]} at most',
     }

@@ -37,7 +37,7 @@ def _of_plugin(path: Path) -> Iterator[str]:
 
 def of_guide(text: str) -> list[str]:
     """The YAML blocks of a guide."""
-    return [textwrap.dedent(block).strip('\n') + '\n' for _, block in _BLOCK.findall(text)]
+    return [textwrap.dedent(block).strip('\n') + '\n' for _edge, block in _BLOCK.findall(text)]
 
 
 def examples() -> Iterator[tuple[str, str]]:

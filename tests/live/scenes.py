@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from ansible_collections.disksnap.libvirt.plugins.filter.fleet_array import fleet_array
+from ansible_collections.disksnap.libvirt.plugins.filter.fleet_prune import fleet_prune
 from ansible_collections.disksnap.libvirt.tests.live.harness import chain
 from ansible_collections.disksnap.libvirt.tests.live.interop import INTEROPERATION
 from ansible_collections.disksnap.libvirt.tests.live.merging import CRAWL, fill, overlay
@@ -43,7 +44,11 @@ def _nightly(*guests: str) -> Callable[[Stage, Path], Variables]:
 def _three_of_today(stage: Stage, directory: Path) -> Variables:
     for name in ('nightly-1', 'nightly-2', 'nightly-3'):
         stage.run_module('disk_snapshot', {'name': 'db1', 'snapshot_name': name, 'disks': [{'target': 'vda'}]})
-    return {}
+    # as though the removal of one that is still there has failed
+    seen = stage.run_module('disk_snapshot_info', {'name': 'db1'})
+    plan = fleet_prune(seen, {'last': 1})
+    failed = {'item': plan['removals'][0], 'failed': True}
+    return {'plan': plan, 'removal': {'results': [failed]}, 'left': {'domains': seen['domains']}}
 
 
 def _foreign_chain(stage: Stage, directory: Path) -> Variables:
@@ -244,6 +249,7 @@ SCENES = [
         (
             'fleet_prune: Look at the host',
             'fleet_prune: Show what would go',
+            'fleet_pruned: Name what is gone',
             'snapshots_to_remove: Look at one guest',
             'snapshots_to_remove: Name what a week of days and a month of weeks would not keep',
             'snapshots_to_remove: Say by which rule each of the others is kept',

@@ -75,10 +75,10 @@ def test_a_snapshot_of_real_guests(guests: list[Guest], lab: Lab, tmp_path: Path
     assert 'All of them were taken at one instant.' in head
     assert words(page.get_element_by_id('problems')) == 'Problems None was found.'
 
-    [bar] = page.xpath('//div[@class="lane guest"]')
+    [row] = page.xpath('//div[@class="lane guest"]')
     window = next(one['freeze']['window_ms'] for one in result['domains'] if one['name'] == 'report-two')
-    assert words(bar).startswith('report-two ')
-    assert f'{window:.0f} ms' in words(bar) or f'{window / 1000:.2f} s' in words(bar)
+    assert words(row).startswith('report-two ')
+    assert f'{window:.0f} ms' in words(row) or f'{window / 1000:.2f} s' in words(row)
 
     two = guest(page, 'report-two')
     assert len(two.xpath('.//figure')) == 2

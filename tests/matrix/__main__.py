@@ -59,7 +59,7 @@ def run_some(options: argparse.Namespace) -> int:
     return run_cells(cells)
 
 
-def run_quick(_: argparse.Namespace) -> int:
+def run_quick(_options: argparse.Namespace) -> int:
     """What ``make test`` runs of it."""
     return run_cells(quick_cells(CORES, find_pythons()))
 
@@ -106,7 +106,7 @@ def print_unit_python(options: argparse.Namespace) -> int:
     return 0
 
 
-def link(_: argparse.Namespace) -> int:
+def link(_options: argparse.Namespace) -> int:
     """ansible-test takes the first ``pythonX.Y`` on its PATH, and there a shim is no Python."""
     LINKS.mkdir(parents=True, exist_ok=True)
     pythons = find_pythons()

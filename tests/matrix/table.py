@@ -17,9 +17,9 @@ def table(outcomes: Sequence[Outcome], runs_on: Mapping[Core, str]) -> list[str]
     """Lines; the numbers in brackets are those of the reasons below them."""
     reasons = list(dict.fromkeys(_reason(outcome) for outcome in outcomes if outcome.state != PASSED))
     cells = {(outcome.cell.core, outcome.cell.column): _words(outcome, reasons) for outcome in outcomes}
-    columns = sorted({column for _, column in cells}, key=_place)
+    columns = sorted({column for _core, column in cells}, key=_place)
     rows = [['ansible-core', 'runs on', *columns]]
-    for core in sorted({core for core, _ in cells}, key=lambda core: order(core.release)):
+    for core in sorted({core for core, _column in cells}, key=lambda core: order(core.release)):
         rows.append([core.release, runs_on.get(core) or '-', *(cells.get((core, column), '') for column in columns)])
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = ['  '.join(word.ljust(width) for word, width in zip(row, widths)).rstrip() for row in rows]
@@ -45,5 +45,5 @@ def _words(outcome: Outcome, reasons: Sequence[str]) -> str:
 
 
 def _place(column: str) -> tuple[int, tuple[int, ...]]:
-    test, _, python = column.partition(' ')
+    test, _space, python = column.partition(' ')
     return [SANITY, ROLE, INTEGRATION, UNITS].index(test), order(python) if python else ()

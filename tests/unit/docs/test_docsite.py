@@ -63,7 +63,7 @@ def test_what_is_no_yaml_is_an_error() -> None:
 
 
 def test_each_module_and_each_guide_with_yaml_is_among_them() -> None:
-    names = {name for name, _ in examples.examples()}
+    names = {name for name, _body in examples.examples()}
     modules = {f'modules_{path.stem}' for path in (ROOT / 'plugins' / 'modules').glob('*.py')}
     guides = {
         path.stem

@@ -103,7 +103,9 @@ def faults(options: dict[str, Any], spec: dict[str, Any]) -> list[str]:
 
 def test_all_modules_take_the_options_that_the_examples_give_them() -> None:
     found = [one for one in tasks() if one[1] not in FREE]
-    documented = json.loads(ansible('ansible-doc', '--json', '-t', 'module', *{module for _key, module, _ in found}))
+    documented = json.loads(
+        ansible('ansible-doc', '--json', '-t', 'module', *{module for _key, module, _options in found})
+    )
     assert {module for _key, module, _options in found} == set(documented)
     wrong = {}
     for key, module, options in found:

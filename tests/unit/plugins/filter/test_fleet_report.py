@@ -60,8 +60,8 @@ def info(*domains: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {'domains': list(domains), 'problems': [], **more}
 
 
-def page(infos: dict[str, Any], results: dict[str, Any], asked: Any = ASKED) -> dict[str, Any]:
-    return fleet_report(infos, results, asked)
+def page(infos: dict[str, Any], results: dict[str, Any], asked: Any = None) -> dict[str, Any]:
+    return fleet_report(infos, results, ASKED if asked is None else asked)
 
 
 # -- what was reached -----------------------------------------------------------------------------------------------
@@ -195,11 +195,11 @@ def test_every_bar_is_within_its_chart(found: list[tuple[int, float, str, bool]]
         for number, (second, ms, host, known) in enumerate(found)
     ]
     charts = windows.charts(given_windows, few=3)
-    bars = [bar for chart in charts for lane in chart['lanes'] for bar in lane['bars']]
-    assert sorted(bar['guest'] for bar in bars) == sorted(f'g{n}' for n, one in enumerate(found) if one[3])
-    for bar in bars:
-        assert 0 <= bar['left'] <= 100
-        assert bar['left'] + bar['width'] <= 100.01
+    bars = [one for chart in charts for lane in chart['lanes'] for one in lane['bars']]
+    assert sorted(one['guest'] for one in bars) == sorted(f'g{n}' for n, entry in enumerate(found) if entry[3])
+    for one in bars:
+        assert 0 <= one['left'] <= 100
+        assert one['left'] + one['width'] <= 100.01
     for chart in charts:
         assert all(0 <= mark['left'] <= 100 for mark in chart['marks'])
         assert 1 <= len(chart['marks']) <= 8

@@ -383,6 +383,6 @@ def test_lists_within_the_snapshots_are_those_of_a_template(monkeypatch: pytest.
         for hour, name in enumerate(('older', 'newer'))
     ]
     monkeypatch.setattr(OfTemplate, 'made', True)
-    [gone] = snapshots_to_remove(snapshots, {'daily': 7})
+    [gone] = snapshots_to_remove(snapshots, {'last': 1})
     assert gone['name'] == 'older'
     assert gone['disks'] == [{'target': 'vda', 'volumes': ['/images/vda.s1']}]

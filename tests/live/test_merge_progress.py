@@ -66,7 +66,7 @@ def play(lab: Lab, tmp_path: Path) -> Play:
     """Plays one task: play({'name': 'db1', ...}, loop=[...])."""
 
     def run(
-        options: dict[str, Any], *words: str, every: float = 1, callback: str | None = None, **task: Any
+        options: dict[str, Any], *words: str, every: float | str = 1, callback: str | None = None, **task: Any
     ) -> subprocess.CompletedProcess[str]:
         merge = {'name': 'Merge', 'disksnap.libvirt.snapshot_merge': {'uri': lab.uri, **options}, 'register': 'merged'}
         show = {
@@ -135,6 +135,17 @@ def test_a_guest_that_is_shut_off(guest: Guests, run_module: Runner, play: Play)
     percents = [int(re.search(r'(\d+)%', line).group(1)) for line in said]  # type: ignore[union-attr]
     assert percents == sorted(percents)
     assert percents[-1] > 0, done.stdout
+
+
+def test_a_shell_that_greets(web: Guest, play: Play, tmp_path: Path) -> None:
+    """And a variable that is a template."""
+    shell = tmp_path / 'sh'
+    shell.write_text('#!/bin/sh\necho "Welcome to hv1, authorised use only"\nexec /bin/sh "$@"\n', 'utf-8')
+    shell.chmod(0o755)
+    options = {'name': web.name, 'snapshot_name': 's1', 'bandwidth': SLOW}
+    done = play(options, every='{{ 2 - 1 }}', vars={'ansible_shell_executable': str(shell)})
+    assert [disk['state'] for disk in result(done)['domains'][0]['disks']] == ['merged', 'merged']
+    assert len(lines(done, web.name, 'vda')) >= 2, done.stdout
 
 
 def test_json_stays_json(web: Guest, play: Play) -> None:

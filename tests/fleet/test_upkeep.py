@@ -16,6 +16,7 @@ from lxml import html
 
 from ansible_collections.disksnap.libvirt.tests.fleet.harness import Play, ansible, frozen, one_each
 from disksnap_lab import Fleet, Guest
+from disksnap_lab.fleet_host import FleetHost
 
 GUEST = 'upkeep'
 MERGED = Path(__file__).with_name('merged.yml')
@@ -55,8 +56,14 @@ def snapshots(fleet: Fleet, scratch: Path) -> list[list[str]]:
     return [[one['name'] for one in looks[host.name]['domains'][0]['snapshots']] for host in fleet.hosts]
 
 
+def traces(host: FleetHost) -> str:
+    """Files that a merge in the background has while it runs."""
+    return host.run(['sh', '-c', 'ls -d ~/.ansible_async/j* /run/disksnap/progress-* 2>/dev/null'], check=False).stdout
+
+
 def test_a_merge_is_watched_by_ssh_and_become(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:
     before = [guest.source_file('vda') for guest in guests]
+    clean = [traces(host) for host in fleet.hosts]
     on_all(fleet, tmp_path, 'disk_snapshot', snapshot_name='watched')
     for guest in guests:
         wrote = guest.exec('dd', 'if=/dev/urandom', 'of=/mnt/vda/filler', 'bs=1048576', 'count=6', 'conv=fsync')
@@ -78,16 +85,13 @@ def test_a_merge_is_watched_by_ssh_and_become(fleet: Fleet, guests: list[Guest],
     )
     results = play.succeed()
     for host, guest, source in zip(fleet.hosts, guests, before):
-        assert (tmp_path / f'failed-{host.name}').is_dir()  # its su was asked, and has failed once
+        assert (tmp_path / f'failed-{host.paths.hostname}').is_dir()  # its su was asked, and has failed once
         shape = rf'^{host.name} \| {guest.name} vda merging \d+% [\d.]+/[\d.]+ MiB'
         assert len(re.findall(shape, play.said, re.MULTILINE)) >= 2, play.said
         [disk] = results[host.name]['domains'][0]['disks']
         assert (disk['state'], results[host.name]['changed']) == ('merged', True)
         assert guest.source_file('vda') == source
-        assert (
-            host.run(['sh', '-c', 'ls ~/.ansible_async/ /run/disksnap/progress-* 2>/dev/null'], check=False).stdout
-            == ''
-        )
+    assert [traces(host) for host in fleet.hosts] == clean
 
 
 def test_prune_removes_on_all_hosts(fleet: Fleet, guests: list[Guest], tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_the_report_has_the_windows_of_all_hosts(fleet: Fleet, guests: list[Gues
     report = tmp_path / 'report.html'
     play = Play(fleet, tmp_path, 'reported', fleet_snapshot_report=str(report))
     results = play.succeed()
-    page = html.fromstring(report.read_text(encoding='utf-8'))
+    page: Any = html.fromstring(report.read_text(encoding='utf-8'))
     lanes = page.xpath('//section[@id="windows"]//details')
     assert [lane.findtext('summary/b') for lane in lanes] == [host.name for host in fleet.hosts]
     for lane, host, guest in zip(lanes, fleet.hosts, guests):

@@ -232,7 +232,7 @@ def test_a_connection_that_is_lost_after_the_end(host: Host) -> None:
     assert host.merge() == DONE
 
 
-LEFT = {
+LEFT: dict[str, tuple[dict[str, Any], str]] = {
     'killed': ({'failed': 1, 'cmd': 'x', 'data': '', 'stderr': '', 'msg': 'Traceback: no json'}, 'was killed'),
     'crashed': ({'failed': 1, 'cmd': 'x', 'data': '', 'stderr': 'NameError: x', 'msg': 'Traceback'}, 'NameError: x'),
     'not started': ({'failed': True, 'cmd': 'x', 'outdata': '', 'stderr': '', 'msg': 'No such file'}, 'No such file'),

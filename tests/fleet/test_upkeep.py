@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lxml import html
 
-from ansible_collections.disksnap.libvirt.tests.fleet.harness import Play, ansible, frozen, one_each
+from ansible_collections.disksnap.libvirt.tests.fleet.harness import Play, ansible, frozen, one_each, until
 from disksnap_lab import Fleet, Guest
 from disksnap_lab.fleet_host import FleetHost
 
@@ -68,7 +68,7 @@ def test_a_merge_is_watched_by_ssh_and_become(fleet: Fleet, guests: list[Guest],
     for guest in guests:
         wrote = guest.exec('dd', 'if=/dev/urandom', 'of=/mnt/vda/filler', 'bs=1048576', 'count=6', 'conv=fsync')
         assert wrote.status == 0, wrote
-    su = tmp_path / 'su'
+    su, log = tmp_path / 'su', tmp_path / 'log'
     su.write_text(SU.format(scratch=tmp_path), encoding='utf-8')
     su.chmod(0o755)
     play = Play(
@@ -76,13 +76,22 @@ def test_a_merge_is_watched_by_ssh_and_become(fleet: Fleet, guests: list[Guest],
         tmp_path,
         'watched',
         playbook=MERGED,
-        environment={'ANSIBLE_BECOME_ALLOW_SAME_USER': '1'},
+        environment={'ANSIBLE_BECOME_ALLOW_SAME_USER': '1', 'ANSIBLE_LOG_PATH': str(log)},
         guest=GUEST,
         disksnap_libvirt_progress='{{ 5 - 4 }}',
         ansible_become=True,
         ansible_become_method='su',
         ansible_become_exe=str(su),
     )
+
+    def said() -> bool:
+        text = log.read_text(encoding='utf-8') if log.exists() else ''
+        return play.process.poll() is not None or all(f'{guest.name} vda merging' in text for guest in guests)
+
+    until('a line of each guest', said, 200)
+    for guest in guests:
+        if guest.domain.blockJobInfo('vda', 0):
+            guest.domain.blockJobSetSpeed('vda', 0, 0)
     results = play.succeed()
     for host, guest, source in zip(fleet.hosts, guests, before):
         assert (tmp_path / f'failed-{host.paths.hostname}').is_dir()  # its su was asked, and has failed once

@@ -103,6 +103,7 @@ class Play:
         words: further ones on the command line.
         playbook: another one.
         inventory: another one than that of all hosts.
+        environment: more of it, for Ansible.
         extra: more variables.
     """
 
@@ -116,6 +117,7 @@ class Play:
         words: tuple[str, ...] = (),
         playbook: Path | str = 'disksnap.libvirt.snapshot',
         inventory: Path | None = None,
+        environment: dict[str, str] | None = None,
         **extra: Any,
     ) -> None:
         wanted = {
@@ -128,7 +130,7 @@ class Play:
         listed = inventory or fleet.write_inventory(scratch / 'hosts.json')
         self.process = subprocess.Popen(
             [program, str(playbook), '-i', str(listed), '-e', json.dumps(wanted), *words],
-            env={**_environment(scratch), **(gate.environment if gate else {})},
+            env={**_environment(scratch), **(gate.environment if gate else {}), **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -140,8 +142,12 @@ class Play:
     def wait(self, timeout: float = 300) -> dict[str, Any]:
         """Host -> its fleet_snapshot_result; what was printed is in said."""
         self.said = self.process.communicate(timeout=timeout)[0]
+        return self.stat('fleet_snapshot')
+
+    def stat(self, name: str) -> dict[str, Any]:
+        """Host -> what it has added to this custom stat of a play that has ended; empty without one."""
         stats = re.search(r'RUN: (\{.*\})$', self.said, re.MULTILINE)
-        return dict(json.loads(stats[1])['fleet_snapshot']) if stats else {}
+        return dict(json.loads(stats[1]).get(name, {})) if stats else {}
 
     def succeed(self, timeout: float = 300) -> dict[str, Any]:
         """What wait returns, of a play that must go well."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.disksnap.libvirt.plugins.action.snapshot_merge import _over, interval, quiet_callback
+from ansible_collections.disksnap.libvirt.plugins.action.snapshot_merge import interval, quiet_callback
 from ansible_collections.disksnap.libvirt.plugins.plugin_utils.progress import Sample, Teller, clock, line, read
 
 GIB = 1 << 30
@@ -91,22 +91,8 @@ def test_callbacks(name: str, quiet: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ('value', 'seconds'), [(10, 10), ('0.5', 0.5), (0, 0), (-1, 0), ('x', 0), (None, 0), ('inf', 0)]
+    ('value', 'seconds'),
+    [(10, 10), ('0.5', 0.5), (0, 0), (-1, 0), (False, 0), (None, 0), ('x', None), ('inf', None), ('nan', None)],
 )
-def test_interval(value: Any, seconds: float) -> None:
+def test_interval(value: Any, seconds: float | None) -> None:
     assert interval(value) == seconds
-
-
-@pytest.mark.parametrize(
-    ('state', 'over'),
-    [
-        ('', True),
-        ('{"started": 1, "finished": 0, "ansible_job_id": "j1"}', False),
-        ('{"started": true, "finished": false}', False),
-        ('{"star', False),
-        ('{"changed": true, "finished": 1}', True),
-        ('{"changed": true, "domains": []}', True),
-    ],
-)
-def test_the_end_of_a_job(state: str, over: bool) -> None:
-    assert _over(state) is over

@@ -351,7 +351,13 @@ def from_xml(text: str) -> Journal:
 def _from_element(root: etree._Element) -> Journal:
     version = root.get('version', '')
     if root.tag != 'journal' or version != VERSION:
-        later = root.tag == 'journal' and version.isdecimal() and int(version) > int(VERSION)
+        later = (
+            root.tag == 'journal'
+            and version.isascii()
+            and version.isdecimal()
+            and len(version) < 9
+            and int(version) > int(VERSION)
+        )
         kind = LaterVersion if later else ValueError
         raise kind(f'version {root.get("version")!r} of <{root.tag}> is not known to this release')
     journal = Journal()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import tempfile
@@ -236,17 +237,11 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Survey]]:
         hosts[:] = found
         return hosts
 
-    monkeypatch.setattr(_audit, 'Pools', lambda *_args: _Nothing())
+    monkeypatch.setattr(_audit, 'Pools', lambda *_args: contextlib.nullcontext())
     monkeypatch.setattr(_audit, 'survey', lambda _host: hosts.pop(0))
     monkeypatch.setattr(_audit, 'changed', lambda _view: False)
     monkeypatch.setattr(_audit_guests, 'frozen', lambda _views: {})
     return play
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_exc: object) -> None: ...
 
 
 def test_an_orphan_must_be_seen_twice(rounds: Any, tmp_path: Path) -> None:

@@ -49,7 +49,15 @@ def test_that_of_a_later_version_is_told_from_a_damaged_one(version: str) -> Non
 
 
 @pytest.mark.parametrize(
-    'text', ['<journal version="0"/>', '<journal version="x"/>', '<journal/>', '<other version="2"/>']
+    'text',
+    [
+        '<journal version="0"/>',
+        '<journal version="x"/>',
+        f'<journal version="{"9" * 5000}"/>',
+        '<journal/>',
+        '<other version="2"/>',
+    ],
+    ids=['zero', 'a letter', 'no number', 'none', 'of something else'],
 )
 def test_what_is_none_is_damaged(text: str) -> None:
     with pytest.raises(ValueError, match='not known to this release') as caught:

@@ -259,6 +259,10 @@ SCENES = [
         before=_three_of_today,
     ),
     Scene('the backup of the README', ('README: Back up a guest while it runs',), before=_acked, after=_copies),
+    Scene(
+        'the fleet of the README',
+        ('README: Snapshot all running guests of all hypervisors at one instant, and keep a week of it',),
+    ),
     Scene('the quick start', ('guide_quick_start: Snapshot, back up and merge',), before=_acked, after=_copies),
     Scene(
         'the role, with some disks of a guest',

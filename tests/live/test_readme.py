@@ -55,8 +55,7 @@ def play(lab: Lab, playbook: Any, directory: Path) -> str:
 
 
 def test_the_backup_of_the_readme_runs_and_its_copies_are_whole(lab: Lab, guest: Guests, tmp_path: Path) -> None:
-    [text] = examples()
-    assert BACKUPS in text
+    [text] = [one for one in examples() if BACKUPS in one]
     db1 = guest(GuestSpec('db1', disks=[DiskSpec(), DiskSpec(format='raw')]))
     ready(db1)
     before = {target: chain(db1, target) for target in db1.disks}

@@ -136,7 +136,7 @@ def test_subvolumes_of_one_btrfs_are_one_storage(lab: Lab, guest: Guests, run_mo
     try:
         made = []
         for name in ('one', 'two'):
-            argv = ['btrfs', '-q', 'subvolume', 'create', directory / name]
+            argv = ['btrfs', '-q', 'subvolume', 'create', str(directory / name)]
             subprocess.run(argv, check=True, timeout=60, capture_output=True)
             spec = GuestSpec(f'sub-{name}', disks=[DiskSpec(size_mib=32)], directory=directory / name, state='shutoff')
             made.append(guest(spec))

@@ -151,8 +151,8 @@ def test_the_report_has_the_windows_of_all_hosts(fleet: Fleet, guests: list[Gues
     lanes = page.xpath('//section[@id="windows"]//details')
     assert [lane.findtext('summary/b') for lane in lanes] == [host.name for host in fleet.hosts]
     for lane, host, guest in zip(lanes, fleet.hosts, guests):
-        [bar] = lane.xpath('div')
-        assert bar.findtext('span') == guest.name
+        [row] = lane.xpath('div')
+        assert row.findtext('span') == guest.name
         window = results[host.name]['domains'][0]['freeze']['window_ms']
         assert window > 0
-        assert bar.xpath('.//s[contains(@class, "good")]')
+        assert row.xpath('.//s[contains(@class, "good")]')

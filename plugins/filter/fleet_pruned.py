@@ -16,7 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.plugin_utils.retention import 
 DOCUMENTATION = r"""
 name: fleet_pruned
 short_description: What of a retention's plan was removed
-version_added: 0.1.0
+version_added: 1.0.0
 author:
   - The disksnap.libvirt contributors (@disksnap)
 description:

@@ -92,6 +92,10 @@ def _answers_of_an_array(stage: Stage, directory: Path) -> Variables:
     task = {'step': 'prepare', 'snapshot_name': 'asked', 'group': 'asked', 'name': 'db1', 'disks': disks}
     prepared = stage.run_module('snapshot_step', task)
     say(prepared['command'], 'abandon')
+    # nobody knows whether the array has it, before a play has asked it to remove that
+    asked = {'name': 'db1', 'snapshot_name': 'asked', 'group': 'asked'}
+    for step in ('removed', 'abandon'):
+        stage.run_module('snapshot_step', {**asked, 'step': step})
     [group] = fleet_array({'hv1': prepared})
     assert [disk['target'] for disk in group['volumes'][0]['disks']] == ['vdb']
     return {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.disksnap.libvirt.tests.hypervisor.harness import RemoteRunner
-from ansible_collections.disksnap.libvirt.tests.hypervisor.lvm import Patient, task, volumes
+from ansible_collections.disksnap.libvirt.tests.hypervisor.lvm import Patient, task
 from disksnap_lab.hypervisor import Hypervisor, HypervisorGuest
 
 # each module call takes half a minute where all cores are busy
@@ -34,6 +34,13 @@ def look(run_module: Patient) -> tuple[dict[str, Any], list[tuple[str | None, st
     return {domain['name']: domain for domain in host['domains']}, found
 
 
+def sizes_of(hv: Hypervisor) -> dict[str, int]:
+    """LV -> bytes."""
+    command = ['lvs', '--noheadings', '--nosuffix', '--units', 'b', '--separator', ' ', '-o', 'lv_name,lv_size', 'vg0']
+    pairs = [line.split() for line in hv.run(command).stdout.splitlines()]
+    return {name: int(size) for name, size in pairs}
+
+
 def fill(hv: Hypervisor, mebibytes: int, *, at: int) -> None:
     hv.run(['dd', 'if=/dev/urandom', 'of=/dev/vg0/spare', 'bs=1M', f'count={mebibytes}', f'seek={at}', 'oflag=direct'])
 
@@ -47,7 +54,7 @@ def test_forecast_sizes_and_faults(hv: Hypervisor, inner: HypervisorGuest, run_m
     assert 'min_free' in refused
 
     taken = run_module('disk_snapshot', both)
-    sizes = {name: int(size) for name, size in volumes(hv, 'lv_size --units b --nosuffix').items()}
+    sizes = sizes_of(hv)
     by_group, by_pool = sorted(taken['space'], key=lambda one: one['needed'] != sizes['classic.s1'])
     assert by_group['needed'] == sizes['classic.s1']
     assert by_group['capacity'] > by_group['available'] >= by_group['needed']

@@ -28,7 +28,7 @@ def patient_run_module(run_module: RemoteRunner) -> Patient:
 
 def look(run_module: Patient) -> tuple[dict[str, Any], list[tuple[str | None, str, str | None]]]:
     """The domains of the hypervisor by name; and domain, code and path of each problem."""
-    host = run_module('disk_snapshot_info', {})
+    host = run_module('disk_snapshot_info', {'uri': 'qemu:///system'})
     found = [(domain['name'], one['code'], one['path']) for domain in host['domains'] for one in domain['problems']]
     found += [(None, one['code'], one['path']) for one in host['problems']]
     return {domain['name']: domain for domain in host['domains']}, found

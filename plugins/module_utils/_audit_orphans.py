@@ -16,6 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _c
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.btrfs import DIRECTORY
+from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
 from ansible_collections.disksnap.libvirt.plugins.module_utils._problem import Problem
 from ansible_collections.disksnap.libvirt.plugins.module_utils._storage import Image, Storage
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DomainView, Survey
@@ -103,7 +104,8 @@ def orphans(found: Survey) -> t.Iterator[Owned]:
     by_uuid = {view.uuid: view for view in found.domains}
     backups = Backups(found.storage)
     for image in list(found.storage.all()):
-        if image.path in known:
+        # a snapshot LV stands on its origin, as libvirt has it, whoever took it: of ours, _logical_volumes tells
+        if image.path in known or is_device(image.path):
             continue
         below = known.below(image)
         if below is not None:

@@ -39,15 +39,16 @@ MARGIN = 900
 # seconds that Ansible may take to end a module at that limit
 _ENDING = 120
 # stdout callbacks that others read, or that have room for one line
-_QUIET = ('json', 'jsonl', 'oneline', 'null', 'dense', 'junit', 'tree')
+_QUIET = ('oneline', 'null', 'dense', 'junit', 'tree')
 # where the module has its private directory, for root and for others; see _lock.py
 _ROOTS, _OTHERS = '/run/disksnap', '"${XDG_RUNTIME_DIR:-$HOME/.cache}"/disksnap'
 _AGAIN = 'Run the task again: it finishes what was begun.'
 
 
 def quiet_callback(name: str) -> bool:
-    """Whether a stdout callback wants nothing but what it prints itself."""
-    return name.rpartition('.')[2].lower() in _QUIET
+    """Whether a stdout callback wants nothing but what it prints itself: one of those, or any named for JSON."""
+    name = name.rpartition('.')[2].lower()
+    return 'json' in name or name in _QUIET
 
 
 def interval(value: t.Any) -> float | None:

@@ -84,6 +84,8 @@ def test_each_disk_has_lines_of_its_own() -> None:
         ('json', True),
         ('ansible.posix.json', True),
         ('ansible.posix.jsonl', True),
+        ('as_json', True),  # somebody's own
+        ('community.general.dense', True),
     ],
 )
 def test_callbacks(name: str, quiet: bool) -> None:

@@ -9,21 +9,24 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._array_volumes import by_play, refuse_shared, volumes_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import may_have
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    Journal,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import HALF_TAKEN, decided
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
 # the state of a snapshot that an array is about to lose, by what it was
-_NO_LONGER = {_journal.PRESENT: _journal.REMOVING, _journal.COMMITTED: _journal.COMMITTING}
+_NO_LONGER = {_records.PRESENT: _records.REMOVING, _records.COMMITTED: _records.COMMITTING}
 
 
-def _records(
+def _recorded(
     domains: t.Sequence[Domain], snapshot_name: str, group: str | None
 ) -> t.Iterator[tuple[Domain, Journal, SnapshotRecord]]:
     """The snapshot of each domain that has it, of this group or (None) of any."""
@@ -37,7 +40,7 @@ def _records(
 def volumes(host: Host, requests: t.Sequence[Request], snapshot_name: str, group: str | None) -> dict[str, t.Any]:
     """The volumes of which an array has, or may have, this snapshot; what the module returns."""
     domains = look_up(host, (request.name for request in requests))
-    found = list(_records(domains, snapshot_name, group))
+    found = list(_recorded(domains, snapshot_name, group))
     return {
         'changed': False,
         'names': [domain.name for domain in domains],
@@ -60,7 +63,7 @@ def removing(
     with contextlib.ExitStack() as stack:
         if not check:
             stack.enter_context(locked(domains, wait=LOCK_WAIT))
-        found = list(_records(domains, snapshot_name, group))
+        found = list(_recorded(domains, snapshot_name, group))
         refuse_shared(host, domains, [record for _domain, _journal, record in found])
         for domain, _entry, record in found:
             _refuse_removal(domain, record, given_up=group is not None)
@@ -74,10 +77,10 @@ def removing(
 
 def _refuse_removal(domain: Domain, record: SnapshotRecord, *, given_up: bool) -> None:
     why = hint = None
-    if record.state == _journal.REVERTING:
+    if record.state == _records.REVERTING:
         why = 'it is on its way back to it'
         hint = 'Run the role with fleet_snapshot_state=reverted to end that.'
-    elif not given_up and record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0:
+    elif not given_up and record.state == _records.COMMITTED and _records.age(record.decide_by or '') < 0:
         why = f'the play that takes it may say until {record.decide_by} whether it is taken on all hosts'
         hint = 'Run that play again, or this one after that time.'
     if why is not None:
@@ -100,11 +103,11 @@ def removed(
     domains = look_up(host, (request.name for request in requests))
     changed = False
     with locked(domains, wait=LOCK_WAIT):
-        for domain, journal, record in _records(domains, snapshot_name, group):
+        for domain, journal, record in _recorded(domains, snapshot_name, group):
             gone = by_play(record)
             if not gone:
                 continue
-            if record.state == _journal.REVERTING:
+            if record.state == _records.REVERTING:
                 raise DiskSnapError(
                     f'Failed to forget the snapshot {snapshot_name}',
                     domain=domain.name,
@@ -129,12 +132,12 @@ def reverted(host: Host, requests: t.Sequence[Request], snapshot_name: str, *, c
     domains = look_up(host, (request.name for request in requests))
     changed = False
     with locked(domains, wait=LOCK_WAIT):
-        for domain, journal, record in _records(domains, snapshot_name, None):
+        for domain, journal, record in _recorded(domains, snapshot_name, None):
             back = [disk for disk in by_play(record) if not disk.reverted]
             if not back or check:
                 changed |= bool(back)
                 continue
-            if record.revert is None or record.revert.stage != _journal.RESTORING:
+            if record.revert is None or record.revert.stage != _records.RESTORING:
                 raise DiskSnapError(
                     f'Failed to go on to the snapshot {snapshot_name}',
                     domain=domain.name,
@@ -161,7 +164,7 @@ def left(domains: t.Sequence[Domain], snapshot_name: str) -> str | None:
         for record in journal.snapshots.values():
             if record.state not in HALF_TAKEN or record.group in known or not by_play(record):
                 continue
-            if record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0:
+            if record.state == _records.COMMITTED and _records.age(record.decide_by or '') < 0:
                 continue
             if record.name != snapshot_name:
                 raise may_have(domain, by_play(record)[0], record.name)

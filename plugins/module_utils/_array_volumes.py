@@ -12,9 +12,12 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import all_domains
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import volume_of
 
 

@@ -12,7 +12,7 @@ import os
 import time
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import busy
@@ -49,11 +49,11 @@ def left_frozen(view: DomainView) -> t.Iterator[Problem]:
     record = view.journal.quiesce
     if busy(view.uuid):
         return
-    if record is not None and record.state in (_journal.FREEZING, _journal.FROZEN):
-        if record.boot_id == _journal.boot_id():
+    if record is not None and record.state in (_records.FREEZING, _records.FROZEN):
+        if record.boot_id == _records.boot_id():
             age = (time.monotonic_ns() - record.started_ns) / 1e9
         else:
-            age = _journal.age(record.frozen_at)
+            age = _records.age(record.frozen_at)
         if age < record.max_frozen + _LATE:
             return
     yield Problem(

@@ -9,12 +9,15 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _lvm_snapshots, _stamp
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _lvm_snapshots, _records, _stamp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._problem import Problem
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import at_work
 from ansible_collections.disksnap.libvirt.plugins.module_utils._storage import Storage
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DiskView, DomainView, Survey
@@ -23,8 +26,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import Di
 _FILLING = 80.0
 _AGAIN = 'Run the same task again: it goes on where that run ended.'
 _UNFINISHED = {
-    _journal.REMOVING: ('unfinished_removal', 'was to be removed'),
-    _journal.REVERTING: ('unfinished_revert', 'was being gone back to'),
+    _records.REMOVING: ('unfinished_removal', 'was to be removed'),
+    _records.REVERTING: ('unfinished_revert', 'was being gone back to'),
 }
 
 
@@ -47,10 +50,10 @@ def health(view: DomainView) -> t.Iterator[Problem]:
 def unfinished(view: DomainView) -> t.Iterator[Problem]:
     """What a run began and nobody goes on with."""
     for record in view.journal.snapshots.values():
-        if record.state == _journal.PRESENT or at_work(record):
+        if record.state == _records.PRESENT or at_work(record):
             continue
         merging = [disk.target for disk in record.disks if disk.target in view.journal.merges]
-        if record.state == _journal.REMOVING and merging:
+        if record.state == _records.REMOVING and merging:
             continue  # the merge says so
         code, verb = _UNFINISHED.get(record.state, ('unfinished_snapshot', 'was being taken'))
         yield Problem(
@@ -83,7 +86,7 @@ def unfinished(view: DomainView) -> t.Iterator[Problem]:
 def snapshots(view: DomainView, found: Survey) -> t.Iterator[Problem]:
     """Recorded snapshots that the storage does not have as they are recorded."""
     for record in view.journal.snapshots.values():
-        if record.state != _journal.PRESENT:
+        if record.state != _records.PRESENT:
             continue
         for disk in record.disks:
             if disk.target in view.journal.merges or disk.target in view.jobs:

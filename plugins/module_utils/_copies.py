@@ -21,7 +21,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, original_disk
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    original_disk,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse, to_text
 

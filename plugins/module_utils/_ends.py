@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
     COMMIT,
     NO_BASE,
@@ -20,6 +19,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
     MergeSpec,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_plan import Reading, read
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, left_out_reason
 

@@ -9,11 +9,11 @@ Nobody is told at that moment, so every task that meets the domain says it.
 
 from __future__ import annotations
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import Journal
 
 
 def useless(domain: Domain, journal: Journal, *, but: str | None = None) -> list[str]:
@@ -26,7 +26,7 @@ def useless(domain: Domain, journal: Journal, *, but: str | None = None) -> list
     """
     warnings = []
     for snapshot in journal.snapshots.values():
-        if snapshot.state != _journal.PRESENT or snapshot.name == but:
+        if snapshot.state != _records.PRESENT or snapshot.name == but:
             continue
         for disk in snapshot.disks:
             try:

@@ -17,16 +17,19 @@ import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import Forecast, forecast
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, QuiesceRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, Terms, side_by_side
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    Journal,
+    QuiesceRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog, dismiss
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import find_disk
@@ -48,7 +51,7 @@ class Held:
     replaced: bool = False
     error: DiskSnapError | None = None
     warnings: list[str] = field(default_factory=list)
-    record: QuiesceRecord = field(default_factory=lambda: QuiesceRecord(_journal.THAWED, '', ''))
+    record: QuiesceRecord = field(default_factory=lambda: QuiesceRecord(_records.THAWED, '', ''))
 
     @property
     def frozen(self) -> bool:
@@ -133,9 +136,9 @@ def _look_at(one: Held, targets: set[str], terms: Terms) -> None:
 
 def _ours(record: QuiesceRecord | None) -> bool:
     """Whether an earlier task on this machine froze the guest and its watchdog is alive."""
-    if record is None or record.state != _journal.FROZEN or record.boot_id != _journal.boot_id():
+    if record is None or record.state != _records.FROZEN or record.boot_id != _records.boot_id():
         return False
-    return _here(record) and _journal.process_start(record.watchdog_pid) == record.watchdog_start != 0
+    return _here(record) and _records.process_start(record.watchdog_pid) == record.watchdog_start != 0
 
 
 def _here(record: QuiesceRecord) -> bool:
@@ -176,7 +179,7 @@ def _freeze(held: t.Sequence[Held], quiesce: Quiesce, terms: Terms, policy: str,
         quiesce.flush(guests)
         _insist(guests, policy)
         for one in held:
-            one.record = QuiesceRecord(_journal.FREEZING, token, '', max_frozen=terms.max_frozen)
+            one.record = QuiesceRecord(_records.FREEZING, token, '', max_frozen=terms.max_frozen)
             if one.guest.error is None and not one.guest.foreign:
                 _replace(one)
         quiesce.arm(guests, adopt=True)
@@ -198,7 +201,7 @@ def _freeze(held: t.Sequence[Held], quiesce: Quiesce, terms: Terms, policy: str,
             _take_back(held, quiesce, handed_over=handed_over)
     failed = [one for one in held if one.guest.error is not None]
     for one in failed:
-        one.record = QuiesceRecord(_journal.THAWED, '', '')
+        one.record = QuiesceRecord(_records.THAWED, '', '')
         one.warnings.append(str(one.guest.error) if one.guest.stuck else f'{one.guest.error} It is not frozen.')
     if failed:
         dismiss(watchdog.pid, watchdog.start)  # from those that are not frozen
@@ -229,10 +232,10 @@ def _replace(one: Held) -> None:
 def _record(one: Held, quiesce: Quiesce, watchdog: Watchdog) -> None:
     guest, record = one.guest, one.record
     adopted = guest.foreign
-    record.state = _journal.FROZEN
-    record.frozen_at = _journal.timestamp()
+    record.state = _records.FROZEN
+    record.frozen_at = _records.timestamp()
     record.filesystems, record.presynced = guest.filesystems, guest.presynced
-    record.started_ns, record.boot_id = guest.started_ns or time.monotonic_ns(), _journal.boot_id()
+    record.started_ns, record.boot_id = guest.started_ns or time.monotonic_ns(), _records.boot_id()
     record.watchdog_host, record.watchdog_pid, record.watchdog_start = (
         socket.gethostname(),
         watchdog.pid,
@@ -275,7 +278,7 @@ def _predict(held: t.Sequence[Held], terms: Terms, policy: str) -> None:
             one.warnings.append(_adopted(one))
         one.guest.frozen = True
         one.record = QuiesceRecord(
-            _journal.FROZEN,
+            _records.FROZEN,
             '',
             '',
             filesystems=expected.filesystems,
@@ -356,15 +359,15 @@ def _conclude(one: Held, record: QuiesceRecord | None, count: int, ended_ns: int
         if count:
             one.record.thawed_by = 'module'
             if ended_ns is not None:
-                one.record.thawed_at, one.record.filesystems = _journal.timestamp(), count
+                one.record.thawed_at, one.record.filesystems = _records.timestamp(), count
         return
     one.record = record
-    if record.state != _journal.THAWED:
+    if record.state != _records.THAWED:
         who = 'module' if count and count >= record.filesystems else 'guest'
         if ended_ns is None:
             record.thawed_by = who
         else:
-            _journal.end_quiesce(record, who, ended_ns)
+            _records.end_quiesce(record, who, ended_ns)
     if count < record.filesystems or not count:
         others = {'watchdog': f'the watchdog, as max_frozen ({record.max_frozen:g} s) had passed'}
         one.warnings.append(

@@ -10,7 +10,7 @@ import contextlib
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _connection, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _connection, _journal, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
@@ -53,7 +53,7 @@ class Host:
 
 def _interrupted(handle: t.Any) -> bool:
     try:
-        return any(record.state != _journal.PRESENT for record in _journal.load(handle).snapshots.values())
+        return any(record.state != _records.PRESENT for record in _journal.load(handle).snapshots.values())
     except DiskSnapError:  # a journal that cannot be read: who names the domain hears of it
         return False
 

@@ -15,8 +15,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._audit_journal im
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._foreign import ForeignSnapshot
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._needs import Needs
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import (
     DiskView,
     DomainView,

@@ -28,9 +28,9 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import LogicalVolume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm_snapshots import Place
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import from_xml
 
 # how the names of the two volumes end that are there while a thin one goes back; the same tags say that they are ours

@@ -16,8 +16,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _logical, 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, original_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import LogicalVolume
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    original_disk,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import from_xml
 
 # udev looks at each new device; seconds that it may have one open

@@ -14,11 +14,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _j
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import MERGED
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_work import Work
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_xml import update_snapshots
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import Pools
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 
 

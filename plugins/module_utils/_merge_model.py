@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import MergeRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import MergeRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 

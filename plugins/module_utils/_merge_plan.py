@@ -16,7 +16,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _blockjob,
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, MergeRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_checks import check
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
     CLEAN,
@@ -32,6 +31,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_xml import loses_instant, merged_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    Journal,
+    MergeRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, DomainXml, Source, read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse

@@ -24,7 +24,7 @@ import math
 import time
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge_doubt
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge_doubt, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
@@ -165,8 +165,8 @@ class Work(abc.ABC):
         journal.merges[self.merge.target] = self.merge.record
         for name in self.merge.snapshots:
             # one that is half taken stays so: a crash now must not make it look as if somebody had wanted it removed
-            if name in journal.snapshots and journal.snapshots[name].state == _journal.PRESENT:
-                journal.snapshots[name].state = _journal.REMOVING
+            if name in journal.snapshots and journal.snapshots[name].state == _records.PRESENT:
+                journal.snapshots[name].state = _records.REMOVING
                 self._marked.append(name)
         _journal.store(self.domain.handle, journal)
 
@@ -176,7 +176,7 @@ class Work(abc.ABC):
         journal.merges.pop(self.merge.target, None)
         for name in self._marked:
             if name in journal.snapshots:
-                journal.snapshots[name].state = _journal.PRESENT
+                journal.snapshots[name].state = _records.PRESENT
         _journal.store(self.domain.handle, journal)
 
     def _note_pivot(self) -> None:

@@ -9,8 +9,13 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Journal, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import COMMIT, Merge
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Journal,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import (
     settled,
     source_element,

@@ -11,8 +11,11 @@ import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _foreign
 from ansible_collections.disksnap.libvirt.plugins.module_utils._audit import Findings
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._survey import DomainView, Layer
 
 _BY_PLAY = (

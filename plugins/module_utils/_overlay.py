@@ -12,13 +12,13 @@ from __future__ import annotations
 import posixpath
 from urllib.parse import quote
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._command import run
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
@@ -38,7 +38,7 @@ def create(domain: Domain, record: DiskRecord, *, like: VolumeInfo | None = None
         DiskSnapError: if the storage refuses, or the file did not come out as it was asked for.
     """
     volume, base, pools = record.volumes[0], record.backup_source.path, domain.host.pools
-    source = _journal.original_disk(record).active
+    source = _records.original_disk(record).active
     with explained(f'Failed to create the overlay {volume.path}', domain=domain.name, disk=record.target):
         try:
             made = pools.create_overlay(

@@ -19,7 +19,7 @@ import socket
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _array, _journal, _result, _undo
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _array, _journal, _records, _result, _undo
 from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import (
     FINISH,
     Abandoned,
@@ -37,8 +37,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._host import (
     open_host,
     refuse_same,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import take_back
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import Fleet
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
@@ -184,9 +184,9 @@ def taken(domains: t.Sequence[Domain], requests: t.Sequence[Request], options: T
         DiskSnapError: if that is not the one that the task asks for.
     """
     found = [_journal.load(domain.handle).snapshots.get(options.snapshot_name) for domain in domains]
-    records = [one for one in found if one is not None and one.state in (_journal.COMMITTED, _journal.PRESENT)]
+    records = [one for one in found if one is not None and one.state in (_records.COMMITTED, _records.PRESENT)]
     whole = len(records) == len(found) and len({record.group for record in records}) == 1
-    if not whole or all(record.state == _journal.PRESENT for record in records):
+    if not whole or all(record.state == _records.PRESENT for record in records):
         return None
     for domain, request, record in zip(domains, requests, records):
         confirm(domain, request, record, options)
@@ -222,9 +222,9 @@ def _record(domain: Domain, name: str) -> SnapshotRecord:
 def _state_of(records: t.Sequence[SnapshotRecord]) -> dict[str, t.Any]:
     """The state that they share, and their group; the group is empty where it is not one."""
     groups = {record.group for record in records}
-    undecided = any(record.state == _journal.COMMITTED for record in records)
+    undecided = any(record.state == _records.COMMITTED for record in records)
     return {
-        'state': _journal.COMMITTED if undecided else _journal.PRESENT,
+        'state': _records.COMMITTED if undecided else _records.PRESENT,
         'group': groups.pop() if len(groups) == 1 else '',
     }
 
@@ -254,17 +254,17 @@ def finish(
     with locked(domains, wait=LOCK_WAIT):
         pairs = [(domain, _record(domain, snapshot_name)) for domain in domains]
         for domain, record in pairs:
-            if record.group != group or record.state not in (_journal.COMMITTED, _journal.PRESENT):
+            if record.group != group or record.state not in (_records.COMMITTED, _records.PRESENT):
                 raise DiskSnapError(
                     f'Failed to finish the snapshot {snapshot_name}',
                     domain=domain.name,
                     why=f'it is not the one that was taken on the other hosts (state {record.state})',
                     hint='Run the play again.',
                 )
-        changed = any(record.state == _journal.COMMITTED for _domain, record in pairs)
+        changed = any(record.state == _records.COMMITTED for _domain, record in pairs)
         for domain, record in () if check else pairs:
             journal = _journal.load(domain.handle)
-            record.state, record.decide_by = _journal.PRESENT, None
+            record.state, record.decide_by = _records.PRESENT, None
             journal.snapshots[snapshot_name] = record
             _journal.store(domain.handle, journal)
         return _as_it_is(pairs, changed=changed)

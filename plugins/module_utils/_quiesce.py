@@ -16,7 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _rescue
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, state_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import timestamp
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import timestamp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog import Watchdog
 
 T = t.TypeVar('T')

@@ -12,15 +12,19 @@ import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _journal, _merge, _records, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeResult, MergeSpec
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import ROLE
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    Journal,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
 from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget, Floor
@@ -205,7 +209,7 @@ def _delete_copies(one: Removal, snapshot_name: str) -> list[DiskSnapError]:
     if not one.copied:
         return errors
     journal = _journal.load(one.domain.handle)
-    journal.snapshots[snapshot_name].state = _journal.REMOVING
+    journal.snapshots[snapshot_name].state = _records.REMOVING
     _journal.store(one.domain.handle, journal)
     for name in dict.fromkeys(disk.method for disk in one.copied):
         disks = [disk for disk in one.copied if disk.method == name]
@@ -257,7 +261,7 @@ def _outcome(
 def _facts(one: Removal, results: t.Sequence[MergeResult], snapshot_name: str) -> dict[str, t.Any]:
     """What the snapshot was, with the disks as the domain uses them now."""
     if one.record is None:
-        empty = SnapshotRecord(snapshot_name, _journal.PRESENT, '', '')
+        empty = SnapshotRecord(snapshot_name, _records.PRESENT, '', '')
         return {**_result.snapshot(one.domain, empty), 'created_at': None, 'consistency': None}
     now = {result.target: result.modified_disk for result in results}
     disks = [replace(disk, modified_disk=now.get(disk.target)) for disk in one.record.disks]

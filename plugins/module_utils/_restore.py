@@ -13,12 +13,14 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _foreign, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _foreign, _journal, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained, xml_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import not_back
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
     RESTORING,
     STARTING,
     STOPPING,
@@ -26,8 +28,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     RevertRecord,
     SnapshotRecord,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import not_back
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain
 
 # seconds that the storage may take to put the disks back, where no task of its own says
@@ -59,7 +59,7 @@ class Restoration:
         if afresh:
             for disk in record.disks:
                 disk.reverted = False
-        record.owner = _journal.owner() if revert is not None else record.owner
+        record.owner = _records.owner() if revert is not None else record.owner
         _journal.store(self.domain.handle, journal)
 
     def _revert(self) -> RevertRecord:
@@ -82,9 +82,9 @@ class Restoration:
             off = not self.domain.live
             was = before.domain_state if off else state
             now = RevertRecord(RESTORING, was, transient or before.transient, halted)
-            self._note(_journal.REVERTING, now, afresh=not off)
+            self._note(_records.REVERTING, now, afresh=not off)
         else:
-            self._note(_journal.REVERTING, RevertRecord(STOPPING, state, transient, halted), afresh=True)
+            self._note(_records.REVERTING, RevertRecord(STOPPING, state, transient, halted), afresh=True)
 
     def stop(self) -> None:
         """Stop the domain where it is live; a transient one gets a definition to come back with.
@@ -100,7 +100,7 @@ class Restoration:
                 _end(handle)
             self._keep(definition, revert)  # it may have been undefined in that moment
         revert.stage = RESTORING
-        self._note(_journal.REVERTING, revert)
+        self._note(_records.REVERTING, revert)
 
     def _keep(self, definition: str, revert: RevertRecord) -> None:
         """Define a domain that has no definition to come back with: it was transient, or was undefined as it ran."""
@@ -130,7 +130,7 @@ class Restoration:
             with explained(f'{WHAT} {self.name}', domain=self.domain.name):
                 method_of(name).revert(self.domain, disks, deadline=deadline)
         revert.stage = STARTING
-        self._note(_journal.REVERTING, revert)
+        self._note(_records.REVERTING, revert)
 
     def start(self) -> None:
         """Start the domain as it was, and forget that it was on its way.
@@ -144,7 +144,7 @@ class Restoration:
                 handle.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if revert.domain_state == 'paused' else 0)
             if revert.transient and handle.isActive() and handle.isPersistent():
                 handle.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
-        self._note(_journal.PRESENT, None)
+        self._note(_records.PRESENT, None)
 
 
 def _end(handle: t.Any) -> None:

@@ -10,7 +10,11 @@ import typing as t
 from dataclasses import asdict
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, QuiesceRecord, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    QuiesceRecord,
+    SnapshotRecord,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import DomainMerge, MergeResult

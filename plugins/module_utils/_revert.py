@@ -10,12 +10,15 @@ import contextlib
 import time
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _restore, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records, _restore, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._array_volumes import refuse_shared, volumes_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    Journal,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import Restoration
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import refuse_other_disks
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
@@ -102,9 +105,9 @@ def halt(
 def _ends_with_settling(domain: Domain, journal: Journal, snapshot_name: str) -> bool:
     """Whether an interrupted run was on its way to this snapshot, so that to end its work is all there is to do."""
     record = journal.snapshots.get(snapshot_name)
-    if record is None or record.revert is None or record.revert.stage == _journal.STOPPING:
+    if record is None or record.revert is None or record.revert.stage == _records.STOPPING:
         return False
-    return record.revert.stage == _journal.STARTING or not domain.live
+    return record.revert.stage == _records.STARTING or not domain.live
 
 
 def _record(domain: Domain, request: Request, snapshot_name: str, halves: t.Sequence[SnapshotRecord]) -> SnapshotRecord:
@@ -120,7 +123,7 @@ def _record(domain: Domain, request: Request, snapshot_name: str, halves: t.Sequ
             why='the domain has no snapshot of this name',
             hint=f'It has {", ".join(snapshots) or "none"}.',
         )
-    if record.state == _journal.REMOVING:
+    if record.state == _records.REMOVING:
         raise DiskSnapError(
             what,
             domain=domain.name,

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import choose
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import (
     Disk,

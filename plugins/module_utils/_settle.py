@@ -11,20 +11,23 @@ import socket
 import time
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lock import LOCK_WAIT, locked
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    Journal,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, recover, refuse_waiting
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import refuse_by_play, undo
 
 _LOOK_EVERY = 0.5
 # seconds after which a run on another machine, of which nothing can be known, counts as dead
 FOREIGN_RUN_AGE = 900.0
-HALF_TAKEN = (_journal.PREPARING, _journal.COMMITTING, _journal.COMMITTED)
+HALF_TAKEN = (_records.PREPARING, _records.COMMITTING, _records.COMMITTED)
 
 
 def half_taken(journal: Journal) -> list[SnapshotRecord]:
@@ -34,7 +37,7 @@ def half_taken(journal: Journal) -> list[SnapshotRecord]:
 
 def half_reverted(journal: Journal) -> list[SnapshotRecord]:
     """Entries of snapshots to which a run was taking the domain back when it ended."""
-    return [record for record in journal.snapshots.values() if record.state == _journal.REVERTING]
+    return [record for record in journal.snapshots.values() if record.state == _records.REVERTING]
 
 
 @contextlib.contextmanager
@@ -64,7 +67,7 @@ def _undecided(journal: Journal) -> list[SnapshotRecord]:
     return [
         record
         for record in journal.snapshots.values()
-        if record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0
+        if record.state == _records.COMMITTED and _records.age(record.decide_by or '') < 0
     ]
 
 
@@ -73,18 +76,18 @@ def _ending(journal: Journal) -> list[SnapshotRecord]:
     return [
         record
         for record in journal.snapshots.values()
-        if record.state == _journal.COMMITTED
+        if record.state == _records.COMMITTED
         and record.decide_by is not None
         and record.owner is not None
-        and record.owner != _journal.owner()
+        and record.owner != _records.owner()
         and record.owner.host == socket.gethostname()
         and _runs(record.owner)
     ]
 
 
-def _runs(owner: _journal.Owner) -> bool:
+def _runs(owner: _records.Owner) -> bool:
     """Whether a run of this host is alive."""
-    return owner.boot_id == _journal.boot_id() and _journal.process_start(owner.pid) == owner.start
+    return owner.boot_id == _records.boot_id() and _records.process_start(owner.pid) == owner.start
 
 
 def _refuse_undecided(domain: Domain, journal: Journal) -> None:
@@ -101,15 +104,15 @@ def _refuse_undecided(domain: Domain, journal: Journal) -> None:
 def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
     """Another machine's or user's run holds no lock that we see: it must be known, or old enough, to be dead."""
     owner = record.owner
-    if owner is None or owner == _journal.owner():
+    if owner is None or owner == _records.owner():
         return
     here = owner.host == socket.gethostname()
-    if _runs(owner) if here else _journal.age(record.created_at) <= FOREIGN_RUN_AGE:
+    if _runs(owner) if here else _records.age(record.created_at) <= FOREIGN_RUN_AGE:
         raise DiskSnapError(
             'Failed to start',
             domain=domain.name,
             why=f'a run on {owner.host} (pid {owner.pid}) began to '
-            f'{"go back to" if record.state == _journal.REVERTING else "take"} the snapshot {record.name}, '
+            f'{"go back to" if record.state == _records.REVERTING else "take"} the snapshot {record.name}, '
             f'taken at {record.created_at}, and may still be at it',
             hint='Nothing was changed. What it leaves, if it dies, is undone by the first run after '
             f'{FOREIGN_RUN_AGE / 60:.0f} minutes.',
@@ -118,12 +121,12 @@ def _refuse_alive(domain: Domain, record: SnapshotRecord) -> None:
 
 def at_work(record: SnapshotRecord) -> bool:
     """Whether a run may still take or revert a snapshot, or a play may still say what becomes of it."""
-    if record.state == _journal.COMMITTED and _journal.age(record.decide_by or '') < 0:
+    if record.state == _records.COMMITTED and _records.age(record.decide_by or '') < 0:
         return True
     owner = record.owner
-    if owner is None or record.state not in (*HALF_TAKEN, _journal.REVERTING):
+    if owner is None or record.state not in (*HALF_TAKEN, _records.REVERTING):
         return False
-    return _runs(owner) if owner.host == socket.gethostname() else _journal.age(record.created_at) <= FOREIGN_RUN_AGE
+    return _runs(owner) if owner.host == socket.gethostname() else _records.age(record.created_at) <= FOREIGN_RUN_AGE
 
 
 def decided(journals: t.Iterable[Journal]) -> set[str]:
@@ -135,7 +138,7 @@ def decided(journals: t.Iterable[Journal]) -> set[str]:
     for journal in journals:
         for record in journal.snapshots.values():
             states.setdefault(record.group, set()).add(record.state)
-    return {group for group, found in states.items() if found == {_journal.COMMITTED, _journal.PRESENT}}
+    return {group for group, found in states.items() if found == {_records.COMMITTED, _records.PRESENT}}
 
 
 def _note_decided(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
@@ -144,8 +147,8 @@ def _note_decided(domains: t.Sequence[tuple[Domain, Journal]]) -> list[str]:
     warnings = []
     for domain, journal in domains:
         for record in journal.snapshots.values():
-            if record.group in groups and record.state == _journal.COMMITTED:
-                record.state, record.decide_by = _journal.PRESENT, None
+            if record.group in groups and record.state == _records.COMMITTED:
+                record.state, record.decide_by = _records.PRESENT, None
                 _journal.store(domain.handle, journal)
                 warnings.append(
                     f'An interrupted run had not noted that the snapshot {record.name} of the domain {domain.name} was '
@@ -223,8 +226,8 @@ def take_back(domain: Domain, journal: Journal, record: SnapshotRecord) -> None:
         DiskSnapError: if something is left; the entry then stays for the next run.
     """
     _set_going(domain, record)
-    if record.state == _journal.COMMITTED:  # from here on it is not whole any more
-        record.state, record.pauses, record.decide_by = _journal.COMMITTING, False, None
+    if record.state == _records.COMMITTED:  # from here on it is not whole any more
+        record.state, record.pauses, record.decide_by = _records.COMMITTING, False, None
         journal.snapshots[record.name] = record
         _journal.store(domain.handle, journal)
     undo(domain, journal, record.name)
@@ -232,7 +235,7 @@ def take_back(domain: Domain, journal: Journal, record: SnapshotRecord) -> None:
 
 def _set_going(domain: Domain, record: SnapshotRecord) -> None:
     """Resume a domain that the dead run had stopped for its commit, if its watchdog died with it."""
-    if not record.pauses or record.state != _journal.COMMITTING:
+    if not record.pauses or record.state != _records.COMMITTING:
         return
     with explained('Failed to resume the domain', domain=domain.name):
         if domain.handle.state(0)[:2] == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER]:

@@ -20,17 +20,11 @@ import typing as t
 import uuid
 from dataclasses import dataclass, field
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _rescue
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records, _rescue
 from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import COMMIT, FREEZE, THAW, Barrier
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
-    DiskRecord,
-    FreezeRecord,
-    Journal,
-    SnapshotRecord,
-)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import (
     IDENTITY,
@@ -41,6 +35,12 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Guest, Quiesce, side_by_side
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    FreezeRecord,
+    Journal,
+    SnapshotRecord,
+)
 
 REQUIRED, PREFERRED, NONE = 'required', 'preferred', 'none'
 
@@ -98,18 +98,18 @@ class Member:
 
 def draft(members: t.Sequence[Member], description: str | None, group: str | None = None) -> None:
     """Give each new member the record that its plans add up to, all of one group (a new one, or this) and one time."""
-    group, now = group or str(uuid.uuid4()), _journal.timestamp()
+    group, now = group or str(uuid.uuid4()), _records.timestamp()
     for member in members:
         if member.existing is None:
             member.record = SnapshotRecord(
                 name=member.subject.snapshot_name,
-                state=_journal.PREPARING,
+                state=_records.PREPARING,
                 created_at=now,
                 group=group,
                 description=description,
                 consistency='crash' if member.subject.live else 'offline',
                 disks=[one.record for _method, one in member.plans],
-                owner=_journal.owner(),
+                owner=_records.owner(),
             )
 
 
@@ -170,11 +170,11 @@ class Transaction:
     def _prepare(self) -> None:
         for member in self._members:
             member.result.pauses = self._fleet is None and self._may_pause(member)
-        self._note(_journal.PREPARING)
+        self._note(_records.PREPARING)
         for member in self._members:
             for method, plans in member.by_method():
                 method.prepare(member.subject, plans)
-        self._note(_journal.COMMITTING)
+        self._note(_records.COMMITTING)
         if self._fleet is not None:
             self._fleet.barrier.tell(volumes=self._volumes(self._fleet.group))
 
@@ -378,11 +378,11 @@ class Transaction:
             for method, plans in member.by_method():
                 method.finish(member.subject, plans)
         if self._fleet is None:
-            self._note(_journal.PRESENT)
+            self._note(_records.PRESENT)
             return
         for member in self._members:
-            member.result.decide_by = _journal.timestamp(ahead=self._fleet.patience)
-        self._note(_journal.COMMITTED)
+            member.result.decide_by = _records.timestamp(ahead=self._fleet.patience)
+        self._note(_records.COMMITTED)
 
     # -- undo ---------------------------------------------------------------------------------------------
 

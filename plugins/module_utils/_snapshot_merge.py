@@ -18,8 +18,8 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._ends import Want
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, open_host, refuse_same
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge import DomainMerge, MergeOptions, MergeResult
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import foretold, settle, unsettled, work_on
 from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget, Floor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, refuse_time, requests

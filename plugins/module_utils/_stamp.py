@@ -11,8 +11,11 @@ import os
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _images
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Stamp
 from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    Stamp,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
 

@@ -16,7 +16,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etre
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._foreign import ForeignSnapshot, snapshots_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Host
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import Journal
 from ansible_collections.disksnap.libvirt.plugins.module_utils._storage import Image, Storage
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, DomainXml, Source, read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.parse import parse

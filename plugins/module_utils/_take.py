@@ -9,16 +9,20 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _result
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records, _result
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._faults import useless
 from ansible_collections.disksnap.libvirt.plugins.module_utils._forecast import forecast
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host, look_up
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import FreezeRecord, Journal, SnapshotRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Quiesce, Terms
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    FreezeRecord,
+    Journal,
+    SnapshotRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._restore import going_back, mixed_disks, refuse_waiting
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import (
     Selection,
@@ -271,14 +275,14 @@ def _member(domain: Domain, request: Request, options: TakeOptions, *, check: bo
     member = Member(domain, subject, journal, request.rank, warnings=[*warnings, *selection.warnings])
     member.warnings += useless(domain, journal, but=options.snapshot_name)
     existing = journal.snapshots.get(options.snapshot_name)
-    if existing is not None and existing.state == _journal.PRESENT:
+    if existing is not None and existing.state == _records.PRESENT:
         _confirm(domain, existing, selection)
         member.existing = existing
-    elif existing is not None and existing.state == _journal.REVERTING and not check:
+    elif existing is not None and existing.state == _records.REVERTING and not check:
         raise mixed_disks(domain, existing)
-    elif existing is not None and existing.state == _journal.REVERTING:
+    elif existing is not None and existing.state == _records.REVERTING:
         member.existing = existing  # the next run ends the revert first
-    elif existing is not None and existing.state == _journal.REMOVING:
+    elif existing is not None and existing.state == _records.REMOVING:
         raise DiskSnapError(
             f'Failed to take the snapshot {existing.name}',
             domain=domain.name,
@@ -326,7 +330,7 @@ def _as_if_settled(
             if one.target in disks:
                 disk, method = disks[one.target]
                 if disk.source is not None and disk.source.path in paths:
-                    disks[one.target] = (_journal.original_disk(one), method)
+                    disks[one.target] = (_records.original_disk(one), method)
         del journal.snapshots[record.name]
     return replace(selection, disks=list(disks.values())), reclaimed
 

@@ -22,7 +22,7 @@ import os
 import signal
 import typing as t
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._detached import fork_detached
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._watchdog_duty import Thawed, serve
@@ -67,7 +67,7 @@ class Watchdog:
         answer = self._say(do='arm', uuids=list(uuids), max_frozen=max_frozen, agent_timeout=agent_timeout)
         if answer.get('error'):
             raise DiskSnapError('Failed to arm the watchdog', why=answer['error'], hint='Nothing was frozen.')
-        self.pid, self.start = answer['pid'], _journal.process_start(answer['pid'])
+        self.pid, self.start = answer['pid'], _records.process_start(answer['pid'])
 
     def disarm(self, *, stuck: t.Sequence[str] = ()) -> dict[str, Thawed]:
         """Tell it that the module is done with these guests; what it thawed itself, by UUID. It can be armed again.
@@ -123,7 +123,7 @@ def dismiss(pid: int, start: int) -> bool:
     Write so to the journal first: the watchdog reads it, and ends when no guest of its task is left to watch. Only
     the very process is told, never one that got its pid later.
     """
-    if not pid or not start or _journal.process_start(pid) != start:
+    if not pid or not start or _records.process_start(pid) != start:
         return False
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)

@@ -20,7 +20,7 @@ import time
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _rescue
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records, _rescue
 from ansible_collections.disksnap.libvirt.plugins.module_utils._agent import Agent
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import open_connection
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
@@ -303,7 +303,7 @@ class _Duty:
             quiesce = _journal.load(self._connection.lookupByUUIDString(uuid)).quiesce
         except (DiskSnapError, libvirt.libvirtError):
             return False
-        return quiesce is None or quiesce.token != self._token or quiesce.state == _journal.THAWED
+        return quiesce is None or quiesce.token != self._token or quiesce.state == _records.THAWED
 
     def _note(self, domain: t.Any) -> None:
         """Leave word in the journal for the task that comes to thaw. The guest is thawed already: best effort."""
@@ -312,5 +312,5 @@ class _Duty:
         with contextlib.suppress(DiskSnapError, libvirt.libvirtError):
             quiesce = _journal.load(domain).quiesce
             if quiesce is not None and quiesce.token == self._token:
-                _journal.end_quiesce(quiesce, 'watchdog')
+                _records.end_quiesce(quiesce, 'watchdog')
                 _journal.store_quiesce(domain, quiesce)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Runner,
     copy_out,
@@ -119,7 +119,7 @@ def went_back(guest: Guest, last: dict[str, int], later: dict[str, int]) -> None
 def half_taken(guest: Guest) -> None:
     """Make the journal say that the run which took s1 died before the end."""
     record = _journal.load(guest.domain)
-    record.snapshots['s1'].state = _journal.COMMITTING
+    record.snapshots['s1'].state = _records.COMMITTING
     record.snapshots['s1'].owner = None
     _journal.store(guest.domain, record)
 

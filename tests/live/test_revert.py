@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Guests,
     Runner,
@@ -252,9 +252,9 @@ def test_a_transient_guest_is_back_and_still_transient(guest: Guests, run_module
 def died_at(guest: Guest, stage: str, *, running: bool = True) -> None:
     """Have the journal say that a run died at this stage of a revert."""
     record = _journal.load(guest.domain)
-    record.snapshots['s1'].state = _journal.REVERTING
+    record.snapshots['s1'].state = _records.REVERTING
     record.snapshots['s1'].owner = None
-    record.snapshots['s1'].revert = _journal.RevertRecord(stage, 'running' if running else 'off')
+    record.snapshots['s1'].revert = _records.RevertRecord(stage, 'running' if running else 'off')
     _journal.store(guest.domain, record)
 
 
@@ -263,7 +263,7 @@ def test_the_next_run_ends_what_a_dead_one_began(web: Guest, run_module: Runner,
     last = last_of(taken, tmp_path)
     later = write_on(web)
     web.destroy()
-    died_at(web, _journal.RESTORING)
+    died_at(web, _records.RESTORING)
     os.unlink(taken['disks'][0]['volumes'][0]['path'])  # as far as the dead run came
 
     predicted = run_module('disk_snapshot', {'name': 'web', 'snapshot_name': 's1'}, check=True)
@@ -273,14 +273,14 @@ def test_the_next_run_ends_what_a_dead_one_began(web: Guest, run_module: Runner,
 
     assert any('on its way back' in warning for warning in result['warnings'])
     went_back(web, last, later)
-    assert _journal.load(web.domain).snapshots['s1'].state == _journal.PRESENT
+    assert _journal.load(web.domain).snapshots['s1'].state == _records.PRESENT
 
 
 def test_the_same_task_ends_it_and_does_not_begin_again(web: Guest, run_module: Runner, tmp_path: Path) -> None:
     last = last_of(take(run_module, web), tmp_path)
     later = write_on(web)
     web.destroy()
-    died_at(web, _journal.RESTORING)
+    died_at(web, _records.RESTORING)
 
     result = run_module('disk_snapshot', task_of(web))  # no force: nothing has to be stopped
 
@@ -288,7 +288,7 @@ def test_the_same_task_ends_it_and_does_not_begin_again(web: Guest, run_module: 
     went_back(web, last, later)
 
 
-@pytest.mark.parametrize('stage', [_journal.STOPPING, _journal.STARTING])
+@pytest.mark.parametrize('stage', [_records.STOPPING, _records.STARTING])
 def test_a_guest_is_not_left_stopped(stage: str, web: Guest, run_module: Runner) -> None:
     take(run_module, web)
     web.destroy()
@@ -303,7 +303,7 @@ def test_a_guest_is_not_left_stopped(stage: str, web: Guest, run_module: Runner)
 
 def test_a_guest_that_was_started_with_half_its_disks_back(web: Guest, run_module: Runner) -> None:
     take(run_module, web)
-    died_at(web, _journal.RESTORING)
+    died_at(web, _records.RESTORING)
 
     failed = run_module.fails('disk_snapshot', {'name': 'web', 'snapshot_name': 's1'})
     assert 'force: true' in failed['msg']
@@ -313,7 +313,7 @@ def test_a_guest_that_was_started_with_half_its_disks_back(web: Guest, run_modul
 
     run_module('disk_snapshot', task_of(web, force=True))
     ready(web)
-    assert _journal.load(web.domain).snapshots['s1'].state == _journal.PRESENT
+    assert _journal.load(web.domain).snapshots['s1'].state == _records.PRESENT
 
 
 def test_killed_on_the_way(web: Guest, run_module: Runner, tmp_path: Path) -> None:

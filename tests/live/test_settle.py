@@ -15,7 +15,7 @@ import libvirt
 import pytest
 from lxml import etree
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records
 from ansible_collections.disksnap.libvirt.tests.live.harness import JOURNALS, Guests, Runner, chain, journal, untouched
 from ansible_collections.disksnap.libvirt.tests.live.monitor import Monitor
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
@@ -28,11 +28,11 @@ def web(shared: Guests) -> Guest:
     return shared(GuestSpec('halfway', disks=[DiskSpec(), DiskSpec(kind='volume', format='raw')]))
 
 
-def half_take(guest: Guest, run_module: Runner, owner: _journal.Owner | None = None) -> list[str]:
+def half_take(guest: Guest, run_module: Runner, owner: _records.Owner | None = None) -> list[str]:
     """Take a snapshot and make its record say that the run died before the end; the overlays' paths."""
     taken = run_module('disk_snapshot', {'name': guest.name, 'snapshot_name': 'half', 'quiesce': 'none'})
     record = _journal.load(guest.domain)
-    record.snapshots['half'].state = _journal.COMMITTING
+    record.snapshots['half'].state = _records.COMMITTING
     record.snapshots['half'].owner = owner
     _journal.store(guest.domain, record)
     return [volume['path'] for disk in taken['domains'][0]['disks'] for volume in disk['volumes']]
@@ -73,7 +73,7 @@ def test_a_layer_that_was_put_on_since_stays(web: Guest, lab: Lab, run_module: R
 
 
 def test_a_run_that_is_still_alive_is_left_alone(web: Guest, run_module: Runner) -> None:
-    half_take(web, run_module, _journal.owner())  # this process, which lives
+    half_take(web, run_module, _records.owner())  # this process, which lives
     with untouched(web.lab, web):
         failed = run_module.fails('disk_snapshot', {'name': web.name, 'snapshot_name': 'next'})
     assert 'may still be at it' in failed['msg']

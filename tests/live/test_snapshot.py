@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import timestamp
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import timestamp
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Guests,
     Runner,

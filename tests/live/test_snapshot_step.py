@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records
 from ansible_collections.disksnap.libvirt.tests.live.harness import (
     Guests,
     Runner,
@@ -320,7 +320,7 @@ def test_one_domain_that_was_told_is_enough(pair: list[Guest], run_module: Runne
     taken = say(command, 'commit')
     os.kill(pid, signal.SIGKILL)
     told = _journal.load(app.domain)
-    told.snapshots['s1'].state, told.snapshots['s1'].decide_by = _journal.PRESENT, None
+    told.snapshots['s1'].state, told.snapshots['s1'].decide_by = _records.PRESENT, None
     _journal.store(app.domain, told)
 
     result = run_module('disk_snapshot', {'snapshot_name': 's2', 'state': 'absent', **names(pair)})

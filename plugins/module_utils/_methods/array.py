@@ -19,9 +19,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _c
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, original_disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import IDENTITY, ROLE, not_back
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    original_disk,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml

@@ -15,7 +15,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Need
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method

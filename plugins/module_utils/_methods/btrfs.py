@@ -25,12 +25,15 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import (
     DiskMethod,
     DiskPlan,
     Subject,
     one_each,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    Volume,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk

@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import DiskRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import volume_of
 
 # the note of a disk that has what a task returned for it

@@ -31,13 +31,17 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._connection impor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import etree, libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import LogicalVolume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import (
     DiskMethod,
     DiskPlan,
     Subject,
     one_each,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Volume,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source

@@ -19,9 +19,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._connection impor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._pool import DIRECTORY_TYPES
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._undo import undo_overlays
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import overlaid, settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source

@@ -19,8 +19,11 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import _clone, _c
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import explained
 from ansible_collections.disksnap.libvirt.plugins.module_utils._deps import libvirt
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    DiskRecord,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.change import settled
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method, to_xml

@@ -17,7 +17,10 @@ import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _copies, _images
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, Source, read_domain
 
 pytest.importorskip('libvirt')

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._disk_snapshot_info import chosen
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._needs import Needs
@@ -48,11 +48,11 @@ def needs(method: str, path: str, users: dict[str, set[str]], above: dict[str, s
     findings: Any = types.SimpleNamespace(
         survey=types.SimpleNamespace(host=types.SimpleNamespace(local=True), storage=storage), at_work=set()
     )
-    view: Any = types.SimpleNamespace(uuid='u', name='web', jobs={}, journal=_journal.Journal(), foreign=[], disks=[])
-    source = _journal.BackupSource(xml='<source/>', type='file', path=path, format='raw')
-    volumes = [_journal.Volume(path=path, name='s1', format='raw')]
-    disk = _journal.DiskRecord('vda', method, '', '<disk/>', None, source, volumes, **more)
-    record = _journal.SnapshotRecord('s1', _journal.PRESENT, '', '', disks=[disk])
+    view: Any = types.SimpleNamespace(uuid='u', name='web', jobs={}, journal=_records.Journal(), foreign=[], disks=[])
+    source = _records.BackupSource(xml='<source/>', type='file', path=path, format='raw')
+    volumes = [_records.Volume(path=path, name='s1', format='raw')]
+    disk = _records.DiskRecord('vda', method, '', '<disk/>', None, source, volumes, **more)
+    record = _records.SnapshotRecord('s1', _records.PRESENT, '', '', disks=[disk])
     return Needs(findings, users, above).of(view, record)
 
 

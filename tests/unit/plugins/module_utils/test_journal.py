@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import from_xml, to_xml
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
     BackupSource,
     DiskRecord,
     FreezeRecord,
@@ -32,17 +33,15 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     RevertRecord,
     SnapshotRecord,
     Volume,
-    from_xml,
-    to_xml,
 )
 
 STATES = [
-    _journal.PREPARING,
-    _journal.COMMITTING,
-    _journal.COMMITTED,
-    _journal.PRESENT,
-    _journal.REMOVING,
-    _journal.REVERTING,
+    _records.PREPARING,
+    _records.COMMITTING,
+    _records.COMMITTED,
+    _records.PRESENT,
+    _records.REMOVING,
+    _records.REVERTING,
 ]
 # what XML can hold and reads back unchanged: libxml2 turns a carriage return into a newline, as the standard asks
 CHARACTERS = st.characters(
@@ -87,7 +86,7 @@ FREEZES = st.builds(
 OWNERS = st.builds(Owner, host=TEXT, boot_id=st.text(CHARACTERS), pid=COUNT, start=COUNT)
 REVERTS = st.builds(
     RevertRecord,
-    stage=st.sampled_from([_journal.STOPPING, _journal.RESTORING, _journal.STARTING]),
+    stage=st.sampled_from([_records.STOPPING, _records.RESTORING, _records.STARTING]),
     domain_state=st.sampled_from(['running', 'paused', 'off']),
     transient=st.booleans(),
     halted=st.booleans(),
@@ -105,11 +104,11 @@ SNAPSHOTS = st.builds(
     owner=st.none() | OWNERS,
     revert=st.none() | REVERTS,
     pauses=st.booleans(),
-    decide_by=st.none() | st.builds(_journal.timestamp, ahead=st.floats(-1e9, 1e9)),
+    decide_by=st.none() | st.builds(_records.timestamp, ahead=st.floats(-1e9, 1e9)),
 )
 QUIESCES = st.builds(
     QuiesceRecord,
-    state=st.sampled_from([_journal.FREEZING, _journal.FROZEN, _journal.THAWED]),
+    state=st.sampled_from([_records.FREEZING, _records.FROZEN, _records.THAWED]),
     token=TEXT,
     frozen_at=st.text(CHARACTERS),
     filesystems=COUNT,
@@ -143,7 +142,7 @@ JOURNALS = st.builds(
 
 SNAPSHOT = SnapshotRecord(
     name='nightly',
-    state=_journal.PRESENT,
+    state=_records.PRESENT,
     created_at='2026-03-01T02:00:00.123Z',
     group='g',
     description='two\nlines & <b>',
@@ -254,7 +253,7 @@ def test_an_element_of_a_later_release_is_passed_over() -> None:
 def test_is_empty_only_without_anything() -> None:
     assert Journal().empty
     assert not Journal(snapshots={'nightly': SNAPSHOT}).empty
-    assert not Journal(quiesce=QuiesceRecord(_journal.FROZEN, 't', '')).empty
+    assert not Journal(quiesce=QuiesceRecord(_records.FROZEN, 't', '')).empty
     assert not Journal(merges={'vda': MergeRecord('vda', 'commit', '/a', '/b', True)}).empty
 
 
@@ -271,7 +270,7 @@ def test_refuses_what_xml_cannot_hold(damage: dict[str, t.Any], named: str) -> N
     chains = damage.pop('merges', [])
     journal = Journal(
         snapshots={
-            's': SnapshotRecord(**{'name': 's', 'state': _journal.PRESENT, 'created_at': '', 'group': '', **damage})
+            's': SnapshotRecord(**{'name': 's', 'state': _records.PRESENT, 'created_at': '', 'group': '', **damage})
         },
         merges={'vda': MergeRecord('vda', 'commit', '/a', '/b', True, chain_before=chains)},
     )
@@ -286,22 +285,22 @@ def test_an_original_that_is_no_disk_is_named(text: str) -> None:
     record = replace(SNAPSHOT.disks[0], original=text)
 
     with pytest.raises(DiskSnapError, match=r'Failed to read original of <disks> in the journal \(disk vda\)'):
-        _journal.original_disk(record)
+        _records.original_disk(record)
 
 
 def test_a_freeze_of_another_boot_has_no_window() -> None:
-    record = QuiesceRecord(_journal.FROZEN, 't', '', started_ns=1, boot_id='another')
+    record = QuiesceRecord(_records.FROZEN, 't', '', started_ns=1, boot_id='another')
 
-    _journal.end_quiesce(record, 'watchdog')
+    _records.end_quiesce(record, 'watchdog')
 
-    assert (record.state, record.thawed_by, record.window_ms) == (_journal.THAWED, 'watchdog', None)
+    assert (record.state, record.thawed_by, record.window_ms) == (_records.THAWED, 'watchdog', None)
     assert record.thawed_at is not None
 
 
 def test_a_freeze_of_this_boot_has_one() -> None:
-    record = QuiesceRecord(_journal.FROZEN, 't', '', started_ns=1_000_000, boot_id=_journal.boot_id())
+    record = QuiesceRecord(_records.FROZEN, 't', '', started_ns=1_000_000, boot_id=_records.boot_id())
 
-    _journal.end_quiesce(record, 'module', ended_ns=3_500_000)
+    _records.end_quiesce(record, 'module', ended_ns=3_500_000)
 
     assert record.window_ms == 2.5
 
@@ -313,10 +312,10 @@ def test_a_process_that_has_ended_counts_as_gone() -> None:
         os._exit(0)
     try:
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-        assert _journal.process_start(child) == 0
+        assert _records.process_start(child) == 0
     finally:
         os.waitpid(child, 0)
-    assert _journal.process_start(os.getpid()) > 0
+    assert _records.process_start(os.getpid()) > 0
 
 
 # -- in the XML of a domain ---------------------------------------------------------------------------------------
@@ -334,8 +333,8 @@ def spelt(text: str, namespace: str) -> str:
 
 def test_a_journal_within_a_domain() -> None:
     journal = _journal.from_xml(WHOLE)
-    journal.quiesce = _journal.QuiesceRecord(_journal.FROZEN, 'token', '2026-03-01T02:00:00.123Z')
-    quiesce = _journal.to_xml(_journal.Journal(quiesce=journal.quiesce))
+    journal.quiesce = _records.QuiesceRecord(_records.FROZEN, 'token', '2026-03-01T02:00:00.123Z')
+    quiesce = _journal.to_xml(_records.Journal(quiesce=journal.quiesce))
     text = domain_with(spelt(WHOLE, _journal.NAMESPACE), spelt(quiesce, _journal.QUIESCE_NAMESPACE))
     assert _journal.within(text, 'web') == journal
     assert _journal.within(domain_with(), 'web').empty

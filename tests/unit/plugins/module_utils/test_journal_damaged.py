@@ -19,9 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _lvm_snapshots, _result, _settle
+from ansible_collections.disksnap.libvirt.plugins.module_utils import (
+    _journal,
+    _lvm_snapshots,
+    _records,
+    _result,
+    _settle,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import from_xml, to_xml
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods import by_play
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
     BackupSource,
     DiskRecord,
     FreezeRecord,
@@ -32,14 +41,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     RevertRecord,
     SnapshotRecord,
     Volume,
-    from_xml,
-    to_xml,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods import by_play
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import method_of
 
 DOMAIN: t.Any = SimpleNamespace(name='web', uuid='u', host=SimpleNamespace(local=True))
-SETTLED = (_journal.PRESENT, _journal.REMOVING, _journal.REVERTING)
+SETTLED = (_records.PRESENT, _records.REMOVING, _records.REVERTING)
 ORIGINAL = '<disk type="file"><driver type="qcow2"/><source file="/i/a"/><target dev="vda"/></disk>'
 DISK = DiskRecord(
     target='vda',
@@ -55,7 +60,7 @@ EVERYTHING = Journal(
     snapshots={
         'nightly': SnapshotRecord(
             name='nightly',
-            state=_journal.PRESENT,
+            state=_records.PRESENT,
             created_at='2026-03-01T02:00:00.123Z',
             group='g',
             description='two\nlines',
@@ -65,7 +70,7 @@ EVERYTHING = Journal(
         ),
         'weekly': SnapshotRecord(
             name='weekly',
-            state=_journal.REVERTING,
+            state=_records.REVERTING,
             created_at='2026-03-01T02:00:00.123Z',
             group='h',
             disks=[
@@ -88,16 +93,16 @@ EVERYTHING = Journal(
                 ),
             ],
             owner=Owner('host', 'boot', 77, 88),
-            revert=RevertRecord(_journal.RESTORING, 'running'),
+            revert=RevertRecord(_records.RESTORING, 'running'),
             decide_by='2026-03-01T02:00:00.123Z',
         ),
     },
     quiesce=QuiesceRecord(
-        _journal.FROZEN,
+        _records.FROZEN,
         't',
         '2026-03-01T02:00:00.123Z',
         started_ns=1,
-        boot_id=_journal.boot_id(),
+        boot_id=_records.boot_id(),
         max_frozen=10.0,
         watchdog_pid=77,
         watchdog_start=88,
@@ -192,13 +197,13 @@ def strike(root: t.Any, how: str, where: int, which: int, odd: str) -> None:
 def use(journal: Journal) -> None:
     """What is done with a journal before anything of the storage is looked at."""
     for record in journal.snapshots.values():
-        _journal.age(record.created_at)
+        _records.age(record.created_at)
         _settle.decided([journal])
         _settle._undecided(journal)
         _settle._ending(journal)
         json.dumps(_result.snapshot(DOMAIN, record), allow_nan=False)
         for disk in record.disks:
-            for look in (_journal.original_disk, _lvm_snapshots.place_of, lambda one: by_play.volume(DOMAIN, one, 'g')):
+            for look in (_records.original_disk, _lvm_snapshots.place_of, lambda one: by_play.volume(DOMAIN, one, 'g')):
                 with contextlib.suppress(DiskSnapError):
                     look(disk)
             with contextlib.suppress(DiskSnapError):
@@ -206,7 +211,7 @@ def use(journal: Journal) -> None:
             if disk.method == 'qemu' and record.state in SETTLED:
                 assert disk.volumes[0].path.startswith('/')
     if journal.quiesce is not None:
-        _journal.end_quiesce(journal.quiesce, 'watchdog')
+        _records.end_quiesce(journal.quiesce, 'watchdog')
         json.dumps(vars(journal.quiesce), allow_nan=False)
 
 

@@ -16,7 +16,11 @@ import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _logical, _lvm, _lvm_revert, _lvm_snapshots
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Volume,
+)
 
 pytest.importorskip('libvirt')
 

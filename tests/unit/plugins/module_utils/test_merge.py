@@ -9,13 +9,6 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
-    BackupSource,
-    DiskRecord,
-    Journal,
-    SnapshotRecord,
-    Volume,
-)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
     COMMIT,
     PULL,
@@ -27,6 +20,13 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_offline import commands
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_xml import merged_disk, update_snapshots
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Journal,
+    SnapshotRecord,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Source
 
 RAW = Source('file', 'raw', '/i/base', xml='<source file="/i/base"/>')

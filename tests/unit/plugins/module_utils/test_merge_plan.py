@@ -17,10 +17,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
     _journal,
     _lvm,
     _merge_plan,
+    _records,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain, Host
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, MergeRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._lvm import LogicalVolume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_finish import removable
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
@@ -35,6 +35,10 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model impo
     MergeSpec,
 )
 from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_plan import plan_all
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    Journal,
+    MergeRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._space import Budget, Floor
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.volume import VolumeInfo
 
@@ -432,10 +436,10 @@ def test_only_what_nothing_uses_goes() -> None:
 
 def test_what_a_recorded_copy_stands_on_is_used() -> None:
     """Nothing but the journal tells what an image in a read-only subvolume or on an LV has below it."""
-    source = _journal.BackupSource(xml='<source/>', type='file', path='/snap/web', format='qcow2')
-    disk = _journal.DiskRecord('vda', 'btrfs', '', '<disk/>', None, source, backing=[BASE])
+    source = _records.BackupSource(xml='<source/>', type='file', path='/snap/web', format='qcow2')
+    disk = _records.DiskRecord('vda', 'btrfs', '', '<disk/>', None, source, backing=[BASE])
     twin = other('twin', [TOP])
-    record = _journal.SnapshotRecord('nightly', _journal.PRESENT, '', '', disks=[disk])
+    record = _records.SnapshotRecord('nightly', _records.PRESENT, '', '', disks=[disk])
     twin.journal = _journal.to_xml(Journal(snapshots={'nightly': record}))
 
     users = _chain.Users(Connection([twin]), Pools({TOP: None, BASE: None}))  # type: ignore[arg-type]

@@ -13,7 +13,15 @@ import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _merge_live
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_live import LiveWork
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
+    FOLLOW,
+    START,
+    DiskMerge,
+    MergeOptions,
+)
+from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_offline import OfflineWork
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
     PRESENT,
     REMOVING,
     BackupSource,
@@ -23,14 +31,6 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
     SnapshotRecord,
     Volume,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_live import LiveWork
-from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_model import (
-    FOLLOW,
-    START,
-    DiskMerge,
-    MergeOptions,
-)
-from ansible_collections.disksnap.libvirt.plugins.module_utils._merge_offline import OfflineWork
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import DomainXml, Source, read_domain
 
 pytest.importorskip('libvirt')

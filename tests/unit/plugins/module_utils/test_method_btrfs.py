@@ -15,10 +15,14 @@ import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _copies, _mounts, _subvolume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.btrfs import BtrfsMethod
 from ansible_collections.disksnap.libvirt.plugins.module_utils._mounts import Mount
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._subvolume import Subvolume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method

@@ -13,9 +13,13 @@ from lxml import etree
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _overlay
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.qemu import QemuMethod
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method
 

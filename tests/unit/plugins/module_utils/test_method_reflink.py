@@ -14,9 +14,13 @@ import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _clone, _copies
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.reflink import ReflinkMethod
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import Disk, read_domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.method import Method
 

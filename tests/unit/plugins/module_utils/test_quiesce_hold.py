@@ -16,10 +16,13 @@ from types import SimpleNamespace
 import libvirt
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _hold, _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _agent, _hold, _journal, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import Journal, QuiesceRecord
 from ansible_collections.disksnap.libvirt.plugins.module_utils._quiesce import Terms
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    Journal,
+    QuiesceRecord,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request
 
 TERMS = Terms(presync=False)
@@ -184,15 +187,15 @@ def freeze_before(guest: FakeGuest, host: str | None = None) -> QuiesceRecord:
     """An earlier task has frozen it; its watchdog is this process."""
     guest.frozen = 2
     guest.record = QuiesceRecord(
-        _journal.FROZEN,
+        _records.FROZEN,
         'before',
         '2026-01-01T00:00:00.000Z',
         filesystems=2,
         max_frozen=60,
-        boot_id=_journal.boot_id(),
+        boot_id=_records.boot_id(),
         watchdog_host=host or socket.gethostname(),
         watchdog_pid=os.getpid(),
-        watchdog_start=_journal.process_start(os.getpid()),
+        watchdog_start=_records.process_start(os.getpid()),
     )
     return QuiesceRecord(**vars(guest.record))
 
@@ -382,7 +385,7 @@ def test_check_mode_predicts_the_thaw(bench: Bench, before: str) -> None:
         bench.one.frozen = 0
     if before == 'watchdog':
         assert bench.one.record is not None
-        _journal.end_quiesce(bench.one.record, 'watchdog')
+        _records.end_quiesce(bench.one.record, 'watchdog')
     if before == 'foreign':
         bench.one.frozen = 2
     bench.one.answers = before != 'silent'

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _faults, _remove, _snapshot_merge
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
     PREPARING,
     PRESENT,
     REMOVING,

@@ -14,9 +14,13 @@ import pytest
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _lvm
 from ansible_collections.disksnap.libvirt.plugins.module_utils._connection import is_local, without_password
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.registry import choose, method_of
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Volume,
+)
 from ansible_collections.disksnap.libvirt.plugins.module_utils._selection import plan, refuse_collisions, select
 from ansible_collections.disksnap.libvirt.plugins.module_utils._spec import Request, requests, selection, terms
 from ansible_collections.disksnap.libvirt.plugins.module_utils._xml.domain import read_domain

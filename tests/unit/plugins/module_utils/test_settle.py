@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
     COMMITTED,
     COMMITTING,
     PRESENT,

@@ -14,18 +14,18 @@ from types import SimpleNamespace
 import libvirt
 import pytest
 
-from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal
+from ansible_collections.disksnap.libvirt.plugins.module_utils import _journal, _records
 from ansible_collections.disksnap.libvirt.plugins.module_utils._barrier import Abandoned
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import (
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods import registry
+from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
+from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
     BackupSource,
     DiskRecord,
     Journal,
     Volume,
 )
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods import registry
-from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
-from ansible_collections.disksnap.libvirt.plugins.module_utils._pause import Pause
 from ansible_collections.disksnap.libvirt.plugins.module_utils._settle import settle
 from ansible_collections.disksnap.libvirt.plugins.module_utils._snapshot import (
     NONE,
@@ -296,7 +296,7 @@ def test_what_cannot_be_undone_stays_in_the_journal_and_in_the_error() -> None:
     assert 'Failed to copy (domain one)' in str(caught.value)
     assert 'Undoing it failed too: Failed to do it' in str(caught.value)
     assert stored(members[0]).empty
-    assert stored(members[1]).snapshots['s1'].state == _journal.COMMITTING
+    assert stored(members[1]).snapshots['s1'].state == _records.COMMITTING
 
 
 @pytest.mark.parametrize('when', ['flush', 'freeze'])
@@ -408,12 +408,12 @@ def test_the_journal_says_beforehand_that_a_guest_may_be_paused() -> None:
 
 def test_a_domain_that_has_it_already_is_left_alone() -> None:
     old, new = member('old', ''), member('new', 'vda:qemu')
-    old.existing = _journal.SnapshotRecord('s1', _journal.PRESENT, '', '')
+    old.existing = _records.SnapshotRecord('s1', _records.PRESENT, '', '')
 
     run([old, new], FakeQuiesce(), REQUIRED)
 
     assert not any(' old' in line for line in LOG)
-    assert new.result.state == _journal.PRESENT
+    assert new.result.state == _records.PRESENT
 
 
 def test_a_group_has_one_id_and_one_time() -> None:
@@ -430,7 +430,7 @@ def test_a_group_has_one_id_and_one_time() -> None:
 def test_the_next_run_undoes_what_was_half_taken_and_its_group() -> None:
     members = [member('one', 'vda:qemu'), member('two', 'vda:qemu')]
     run(members, None, NONE)
-    members[0].journal.snapshots['s1'].state = _journal.COMMITTING
+    members[0].journal.snapshots['s1'].state = _records.COMMITTING
     LOG.clear()
 
     warnings = settle([(one.domain, one.journal) for one in members])
@@ -495,9 +495,9 @@ def test_waits_for_the_other_hosts_before_the_freeze_and_before_the_commit() -> 
     assert barrier.until[0] is None
     assert barrier.until[1] is not None  # it waits no longer than guests may stand still
     record = stored(one).snapshots['s1']
-    assert (record.state, record.group) == (_journal.COMMITTED, 'g1')
+    assert (record.state, record.group) == (_records.COMMITTED, 'g1')
     assert record.decide_by is not None
-    assert -60 <= _journal.age(record.decide_by) < -50
+    assert -60 <= _records.age(record.decide_by) < -50
 
 
 def test_freezes_rank_by_rank_and_thaws_in_the_reverse_order() -> None:

@@ -13,7 +13,11 @@ import pytest
 
 from ansible_collections.disksnap.libvirt.plugins.module_utils import _chain, _overlay, _undo
 from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import DiskSnapError
-from ansible_collections.disksnap.libvirt.plugins.module_utils._journal import BackupSource, DiskRecord, Volume
+from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
+    BackupSource,
+    DiskRecord,
+    Volume,
+)
 
 pytest.importorskip('libvirt')
 

@@ -38,9 +38,10 @@ Words = list[Union[str, Path]]
 
 
 def run(argv: Sequence[str | Path], cwd: Path | None = None, timeout: float = 300) -> str:
-    """Run a program that must succeed; what it printed."""
+    """Run a program that must succeed; what it printed. No setting of Ansible from outside reaches it."""
     words = [str(word) for word in argv]
-    env = {**os.environ, 'LC_ALL': 'C.UTF-8', 'DEBIAN_FRONTEND': 'noninteractive', 'ANSIBLE_NOCOLOR': '1'}
+    own = {name: value for name, value in os.environ.items() if not name.startswith('ANSIBLE_')}
+    env = {**own, 'LC_ALL': 'C.UTF-8', 'DEBIAN_FRONTEND': 'noninteractive', 'ANSIBLE_NOCOLOR': '1'}
     done = subprocess.run(
         words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
     )

@@ -31,7 +31,7 @@ def inside(needs: Needs, fleet: Fleet, tmp_path_factory: pytest.TempPathFactory)
     view.mount_at(top, tree, fleet.host('hv1').paths.base)
 
     def call(*argv: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-        words = ['chroot', str(top), *map(str, argv)]
+        words = ['/usr/sbin/chroot', str(top), *map(str, argv)]
         env = {'PATH': f'{INSIDE}/bin:{os.defpath}', 'HOME': '/root', 'LC_ALL': 'C.UTF-8', **more}
         return subprocess.run(words, env=env, capture_output=True, text=True, timeout=300, check=False)
 

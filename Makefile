@@ -65,8 +65,8 @@ hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppAr
 integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
-test: setup ## lint docs galaxy unit cores release-check browser live fleet hypervisor integration; WITHOUT=live leaves one out
-	@WITHOUT="$(WITHOUT)" tests/run lint docs galaxy unit cores release browser live fleet hypervisor integration
+test: setup ## lint docs galaxy unit cores release-check browser live trixie fleet ee hypervisor integration; WITHOUT=live leaves one out
+	@WITHOUT="$(WITHOUT)" tests/run lint docs galaxy unit cores release browser live trixie fleet ee hypervisor integration
 
 test-all: setup ## all of the above with every ansible-core and Python that this machine has; ends with a table
 	@WITHOUT="$(WITHOUT)" tests/run lint docs galaxy unit release browser live trixieall fleet ee hypervisor matrix

@@ -26,8 +26,8 @@ docs: setup ## build the docs site in .build/docs/html, and check its links
 galaxy: setup ## build the collection, and have the importer of Ansible Galaxy look at it
 	@tests/run galaxy
 
-nox: setup ## the sessions of antsibull-nox, or one: make nox ARGS='-e docs-check'
-	@"$$(tests/venv nox)/bin/nox" $(ARGS)
+nox: setup ## sessions of antsibull-nox, or one: make nox ARGS='-e docs-check'
+	@tests/nox $(ARGS)
 
 unit: setup ## unit tests, no guest
 	@tests/run unit
@@ -65,11 +65,11 @@ hypervisor: setup ## tests on a whole hypervisor in a VM: LVM, btrfs, xfs, AppAr
 integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
-test: setup ## lint docs galaxy unit cores release-check browser live trixie fleet ee hypervisor integration; WITHOUT=live leaves one out
-	@WITHOUT="$(WITHOUT)" tests/run lint docs galaxy unit cores release browser live trixie fleet ee hypervisor integration
+test: setup ## lint nox docs galaxy unit cores release-check browser live trixie fleet ee hypervisor integration; WITHOUT=live leaves one out
+	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit cores release browser live trixie fleet ee hypervisor integration
 
 test-all: setup ## all of the above with every ansible-core and Python that this machine has; ends with a table
-	@WITHOUT="$(WITHOUT)" tests/run lint docs galaxy unit release browser live trixieall fleet ee hypervisor matrix
+	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit release browser live trixieall fleet ee hypervisor matrix
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

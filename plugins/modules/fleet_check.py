@@ -54,4 +54,6 @@ EXAMPLES = r"""
   run_once: true
 """
 
-RETURN = r"""# """
+RETURN = r"""
+# nothing of its own
+"""

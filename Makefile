@@ -69,7 +69,7 @@ test: setup ## lint nox docs galaxy unit cores release-check browser live trixie
 	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit cores release browser live trixie fleet ee hypervisor integration
 
 test-all: setup ## all of the above with every ansible-core and Python that this machine has; ends with a table
-	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit release browser live trixieall fleet ee hypervisor matrix
+	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit release browser live trixie fleet ee hypervisor matrix
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

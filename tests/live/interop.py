@@ -15,7 +15,7 @@ import yaml
 
 from ansible_collections.disksnap.libvirt.tests.live.examples import Example
 from ansible_collections.disksnap.libvirt.tests.live.harness import chain, journal, ready
-from ansible_collections.disksnap.libvirt.tests.live.stage import HOST, Outcome, Scene, Stage, Variables, play, run
+from ansible_collections.disksnap.libvirt.tests.live.stage import Outcome, Scene, Stage, Variables, play, run
 from disksnap_lab import DiskSpec, GuestSpec, check_copy
 
 SNAPSHOT = 'disksnap.libvirt.disk_snapshot'
@@ -36,7 +36,7 @@ def _by_inventory(stage: Stage, shown: Sequence[Example], variables: Variables, 
     inventory.mkdir()
     for name, example in zip(('hv1.libvirt.yml', 'hypervisors.yml'), shown):
         (inventory / name).write_text(stage.text(example.body, directory), encoding='utf-8')
-    (inventory / 'how.json').write_text(json.dumps({'all': {'hosts': {'hv1': HOST}}}), encoding='utf-8')
+    (inventory / 'how.json').write_text(json.dumps({'all': {'hosts': {'hv1': stage.host}}}), encoding='utf-8')
     given = {'fleet_snapshot_hosts': 'hypervisors', 'fleet_snapshot_name': 'nightly'}
     outcomes = stage.ansible(directory, 'disksnap.libvirt.snapshot', given, [inventory])
     assert {one.host for one in outcomes} == {'hv1'}

@@ -34,11 +34,6 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
 )
 from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab, check_copy
 
-HOST = {'ansible_connection': 'local', 'ansible_python_interpreter': '/usr/bin/python3'}
-# the names that plays have for the one host of the lab
-INVENTORY = {'all': {'hosts': {'hypervisor1': HOST}, 'children': {'hypervisors': {'hosts': {'hv1': HOST}}}}}
-
-
 Variables = dict[str, Any]
 
 
@@ -74,6 +69,11 @@ class Stage:
         specs = [GuestSpec(name, disks=one, directory=self.images) for name, one in disks.items()]
         self.guests: dict[str, Guest] = {spec.name: guests(spec, wait=False) for spec in specs}
         ready(*self.guests.values())
+
+    @property
+    def host(self) -> Variables:
+        """Variables of the one host of the lab."""
+        return {'ansible_connection': 'local', 'ansible_python_interpreter': self.lab.python}
 
     def snapshot(self, name: str, *guests: str, **options: Any) -> dict[str, Any]:
         """Have a snapshot of guests."""
@@ -128,9 +128,10 @@ class Stage:
         variables: dict[str, Any],
         inventories: Sequence[Path] = (),
     ) -> list[Outcome]:
-        """Run a playbook in the lab, which must go well; by INVENTORY where no other inventory is given."""
+        """Run a playbook in the lab, which must go well. Without an inventory hv1 and hypervisor1 are the host."""
         inventory = directory / 'inventory.json'
-        inventory.write_text(json.dumps(INVENTORY), encoding='utf-8')
+        hosts = {'hosts': {'hypervisor1': self.host}, 'children': {'hypervisors': {'hosts': {'hv1': self.host}}}}
+        inventory.write_text(json.dumps({'all': hosts}), encoding='utf-8')
         written = directory / 'outcomes.jsonl'
         written.unlink(missing_ok=True)
         words = [str(ROOT / '.venv' / 'bin' / 'ansible-playbook'), str(playbook), '-e', json.dumps(variables)]
@@ -147,7 +148,7 @@ class Stage:
             'DISKSNAP_TESTS': str(os.getpid()),
             'LC_ALL': 'C.UTF-8',
         }
-        argv = self.lab.daemon.enter_argv(*words)
+        argv = self.lab.daemon.enter_argv(*words, own_system=False)
         done = subprocess.run(argv, env=env, cwd=directory, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return [Outcome(**json.loads(line)) for line in written.read_text(encoding='utf-8').splitlines()]

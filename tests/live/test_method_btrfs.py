@@ -29,7 +29,7 @@ from ansible_collections.disksnap.libvirt.tests.live.harness import (
     until,
     untouched,
 )
-from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab
+from disksnap_lab import DiskSpec, Guest, GuestSpec, Lab, view
 
 BTRFS = {'method': 'btrfs', 'quiesce': 'required'}
 
@@ -228,11 +228,12 @@ def test_read_only_and_hidden_subvolumes(volume: Path, lab: Lab, guest: Guests, 
     finally:
         subprocess.run(['umount', point], check=True, timeout=60)
         point.rmdir()
-    subprocess.run(['mount', '-o', 'remount,ro,bind', volume], check=True, timeout=60)
+    mount = view.inside(volume, lab.top)
+    subprocess.run(['mount', '-o', 'remount,ro,bind', mount], check=True, timeout=60)
     try:
         refused(lab, ice, run_module, {}, 'read-only')
     finally:
-        subprocess.run(['mount', '-o', 'remount,rw,bind', volume], check=True, timeout=60)
+        subprocess.run(['mount', '-o', 'remount,rw,bind', mount], check=True, timeout=60)
     guest.remove()
     subprocess.run(['btrfs', 'subvolume', 'delete', still], check=True, timeout=60, capture_output=True)
 

@@ -164,10 +164,13 @@ class Daemon:
         self.init_pid()  # says so when there are none
         processes.kill_namespace(self.state())
 
-    def enter_argv(self, *argv: str) -> list[str]:
-        """A command line that runs another one inside the lab's namespaces."""
+    def enter_argv(self, *argv: str, own_system: bool = True) -> list[str]:
+        """A command line that runs another one inside the lab's namespaces.
+
+        Where the lab has a system of its own it runs in that, or with own_system=False in this machine's.
+        """
         options = self._namespace_options()
-        if view.mounted(self.paths):
+        if own_system and view.mounted(self.paths):
             options += ['--root', '--wd']
         return ['nsenter', '--target', str(self.init_pid()), *options, '--', *argv]
 

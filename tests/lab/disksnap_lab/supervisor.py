@@ -70,6 +70,19 @@ def enter(paths: LabPaths, token: str, hostname: str) -> None:
         if not ours & {point, *point.parents}:
             run(['umount', '-l', point], accept=(0, 1, 32))  # mounts of other labs and fleets: do not keep them alive
     top = paths.view if view.mounted(paths) else Path('/')
+    # A view has them, and so has this machine's own system, for programs that are not part of the other one.
+    for place in dict.fromkeys([Path('/'), top]):
+        _furnish(paths, place)
+    if top != Path('/'):
+        os.chroot(top)
+        os.chdir('/')
+    socket.sethostname(hostname)
+    unfinished = paths.state.with_suffix('.new')
+    unfinished.write_text(json.dumps(state), encoding='utf-8')
+    unfinished.rename(paths.state)
+
+
+def _furnish(paths: LabPaths, top: Path) -> None:
     run(['mount', '-t', 'proc', 'proc', view.inside(Path('/proc'), top)])
     inside = {
         paths.etc: '/etc/libvirt',
@@ -82,13 +95,6 @@ def enter(paths: LabPaths, token: str, hostname: str) -> None:
         point = view.inside(Path(target), top)
         os.makedirs(point, exist_ok=True)
         run(['mount', '--bind', source, point])
-    if top != Path('/'):
-        os.chroot(top)
-        os.chdir('/')
-    socket.sethostname(hostname)
-    unfinished = paths.state.with_suffix('.new')
-    unfinished.write_text(json.dumps(state), encoding='utf-8')
-    unfinished.rename(paths.state)
 
 
 def daemons(paths: LabPaths) -> list[Child]:

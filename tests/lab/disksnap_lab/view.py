@@ -20,7 +20,11 @@ _CHECKOUT = SOURCE.parents[1]
 # of this machine, beside the lab's files and the checkout; the last is where Ansible puts the modules
 _SHARED = [Path(path) for path in ('/dev', '/proc', '/sys', '/run', '/tmp', tempfile.gettempdir())]
 _SHARED += [Path.home() / '.ansible']
-_PYTHON = '#!/bin/sh\nexec {chroot} "{view}" /usr/bin/python3 "$@"\n'
+# What is in the view may start it as well, as a job that Ansible has put into the background does.
+_PYTHON = """#!/bin/sh
+[ "$DISKSNAP_VIEW" != "{view}" ] || exec /usr/bin/python3 "$@"
+DISKSNAP_VIEW="{view}" exec {chroot} "{view}" /usr/bin/python3 "$@"
+"""
 
 
 def mounted(paths: LabPaths) -> bool:

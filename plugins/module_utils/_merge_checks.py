@@ -190,7 +190,7 @@ def _refuse_foreign_snapshots(reading: Reading, merge: DiskMerge, options: Merge
 def _refuse_small_device(reading: Reading, merge: DiskMerge) -> None:
     """QEMU grows a base image that is smaller than the overlay, but not a block device."""
     path = merge.receiver.path
-    if path is None or not path.startswith('/dev/') or merge.receiver.format not in (None, 'raw'):
+    if path is None or not is_device(path) or merge.receiver.format not in (None, 'raw'):
         return
     base, top = _device_size(reading, path), _capacity(reading, merge)
     if base is not None and top is not None and base < top:

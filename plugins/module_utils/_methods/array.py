@@ -21,6 +21,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils._errors import Di
 from ansible_collections.disksnap.libvirt.plugins.module_utils._host import Domain
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.base import DiskMethod, DiskPlan, Subject
 from ansible_collections.disksnap.libvirt.plugins.module_utils._methods.by_play import IDENTITY, ROLE, not_back
+from ansible_collections.disksnap.libvirt.plugins.module_utils._paths import is_device
 from ansible_collections.disksnap.libvirt.plugins.module_utils._records import (
     BackupSource,
     DiskRecord,
@@ -146,7 +147,7 @@ def backup_source(identity: t.Any, fmt: str | None) -> BackupSource:
     fmt = str(identity.get('format') or fmt or 'raw')
     if not identity.get('xml'):
         path = str(identity['path'])
-        kind = 'block' if path.startswith('/dev/') else 'file'
+        kind = 'block' if is_device(path) else 'file'
         element = etree.Element('source', {'dev' if kind == 'block' else 'file': path})
         return BackupSource(xml=to_text(element), type=kind, path=path, format=fmt)
     element = parse(str(identity['xml']), 'the xml')

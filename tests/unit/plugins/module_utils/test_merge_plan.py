@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import libvirt
@@ -16,6 +18,7 @@ from ansible_collections.disksnap.libvirt.plugins.module_utils import (
     _chain,
     _journal,
     _lvm,
+    _merge_checks,
     _merge_plan,
     _records,
 )
@@ -418,6 +421,21 @@ def test_full_file_system() -> None:
     host = Host('qemu:///system', Connection([running()]), Uneven(images, free=6 * MIB))  # type: ignore[arg-type]
     [merge] = plan_all([(Domain(host, running(), 'web', 'u'), [MergeSpec('vda', TOP, MID)])], MergeOptions())
     assert 'may grow' in merge.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ('path', 'refused'), [('/dev/vg/base', True), ('/dev/shm/base.img', False), ('/srv/base.img', False)]
+)
+def test_a_small_base_that_is_a_device(path: str, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU grows a file, and there are files below /dev as well."""
+    monkeypatch.setattr(_merge_checks, '_device_size', lambda _reading, _path: 63 * MIB)
+    domain = Domain(Host('qemu:///system', Connection([running()]), Pools({})), running(), 'web', 'u')  # type: ignore[arg-type]
+    reading: Any = SimpleNamespace(
+        domain=domain, live=True, error=lambda why, hint: DiskSnapError('Failed to plan the merge', why=why, hint=hint)
+    )
+    merge: Any = SimpleNamespace(receiver=SimpleNamespace(path=path, format='raw'), active=True, target='vda')
+    with pytest.raises(DiskSnapError, match='cannot grow a device') if refused else nullcontext():
+        _merge_checks._refuse_small_device(reading, merge)
 
 
 # -- afterwards -----------------------------------------------------------------------------------------------------

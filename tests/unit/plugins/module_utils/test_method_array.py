@@ -18,6 +18,7 @@ NBD = '<source protocol="nbd" name="x"><host name="::1" port="10809"/></source>'
     ('identity', 'fmt', 'wanted'),
     [
         ({'path': '/srv/.snapshot/n/db.raw'}, 'raw', ('file', '/srv/.snapshot/n/db.raw', 'raw', None)),
+        ({'path': '/dev/shm/clone.img'}, None, ('file', '/dev/shm/clone.img', 'raw', None)),
         ({'path': '/dev/mapper/clone', 'lun': 7}, None, ('block', '/dev/mapper/clone', 'raw', None)),
         ({'path': '/srv/x', 'format': 'qcow2'}, 'raw', ('file', '/srv/x', 'qcow2', None)),
         ({'xml': NBD}, 'raw', ('network', None, 'raw', None)),

@@ -39,7 +39,7 @@ cores: setup ## sanity and unit tests with the newest and the oldest ansible-cor
 	@tests/run cores
 
 release-check: setup ## build what users install, look into it, install it, and run it on a real guest
-	@tests/run release
+	@tests/run release-check
 
 browser: setup ## the report, as a browser shows it; pictures go to .build/pictures
 	@tests/run browser
@@ -66,10 +66,10 @@ integration: setup ## ansible-test integration, on real guests
 	@tests/run integration
 
 test: setup ## lint nox docs galaxy unit cores release-check browser live trixie fleet ee hypervisor integration; WITHOUT=live leaves one out
-	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit cores release browser live trixie fleet ee hypervisor integration
+	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit cores release-check browser live trixie fleet ee hypervisor integration
 
 test-all: setup ## all of the above with every ansible-core and Python that this machine has; ends with a table
-	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit release browser live trixie fleet ee hypervisor matrix
+	@WITHOUT="$(WITHOUT)" tests/run lint nox docs galaxy unit release-check browser live trixie fleet ee hypervisor matrix
 
 bench: setup ## measure how long guests stand still
 	@tests/bench/bench

@@ -121,7 +121,7 @@ notes:
   - While it merges, a line a disk is shown every 10 seconds, as
     C(db1 vdb merging 43% 12.1/28.0 GiB 310 MiB/s 0:52 left). The variable C(disksnap_libvirt_progress) sets other
     seconds; 0 shows none. None is shown with O(wait=false), in check mode, with C(async), with C(no_log), and under a
-    stdout callback that has C(json) in its name.
+    stdout callback that has C(json) in its name or is C(oneline), C(null), C(dense), C(junit) or C(tree).
   - For this the module runs in the background of the managed host, as with C(async). Where the play is broken off, it
     goes on to its end.
   - The method and the other suboptions of C(disks) have no meaning here, but for C(target).

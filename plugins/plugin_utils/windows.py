@@ -135,7 +135,8 @@ def _chart(cluster: t.Sequence[Record], few: int) -> dict[str, t.Any]:
 
 def _bar(one: Record, begin: float, span: float) -> dict[str, t.Any]:
     left = (one['begin'] - begin) / span * 100
-    width = max(one['length'] / span * 100, _NARROWEST)
+    # milliseconds since 1970 leave a span that may be a hair shorter than the window that it is of
+    width = min(max(one['length'] / span * 100, _NARROWEST), 100.0)
     return {**one, 'left': round(min(left, 100 - width), 3), 'width': round(width, 3)}
 
 

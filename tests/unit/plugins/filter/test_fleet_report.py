@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.disksnap.libvirt.plugins.filter.fleet_report import fleet_report
@@ -187,6 +187,7 @@ def test_who_thawed_too_early_stands_out() -> None:
         max_size=12,
     )
 )
+@example([(0, 1.00001, 'a', True)])
 def test_every_bar_is_within_its_chart(found: list[tuple[int, float, str, bool]]) -> None:
     given_windows = [
         windows.window(

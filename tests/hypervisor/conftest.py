@@ -4,9 +4,9 @@
 
 """One hypervisor for all tests, which each test finds as it was saved.
 
-Where the emulation under it broke down (``Machine.broke_down``, or a signal killed the agent in the guest), which has
-nothing to do with what is tested, the test is run again on a fresh one, twice at most, and the summary counts it as a
-rerun.
+Where the emulation under it broke down (``hypervisor_faults``, or a signal killed the agent in the guest), which has
+nothing to do with what is tested, the test is run again on a fresh one, twice at most. The summary counts it as a
+rerun, and shows why.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from ansible_collections.disksnap.libvirt.tests.hypervisor.harness import RemoteRunner
-from disksnap_lab import LabError
+from disksnap_lab import LabError, hypervisor_faults
 from disksnap_lab.hypervisor import Hypervisor, HypervisorGuest
 from disksnap_lab.hypervisor_layout import guest_files
 
@@ -40,18 +40,22 @@ def _blame(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     except (Exception, pytest.fail.Exception) as error:
         found = getattr(item, 'funcargs', {}).get('hypervisor')
-        if found is not None and (found.machine.broke_down or _agent_was_killed(found)):
-            raise EmulatorBrokeDown(f'The emulation of hypervisor {found.name} broke down') from error
-        raise
+        if not isinstance(found, Hypervisor):
+            raise
+        why = hypervisor_faults.fault(found.machine) or _agent_was_killed(found)
+        if why is None:
+            raise
+        raise EmulatorBrokeDown(f'The emulation of hypervisor {found.name} broke down: {why}') from error
 
 
-def _agent_was_killed(hypervisor: Hypervisor) -> bool:
-    """Whether a signal ended the agent of the guest, which nothing but a fault of the emulation below it sends."""
+def _agent_was_killed(hypervisor: Hypervisor) -> str | None:
+    """A signal ended the agent of the guest, which nothing but a fault of the emulation below it sends."""
     try:
         said = hypervisor.run(['cat', guest_files('inner').console], timeout=60).stdout
     except LabError:
-        return False
-    return any(int(code) > SIGNALLED for code in re.findall(r'LAB agent-ended (\d+)', said))
+        return None
+    killed = any(int(code) > SIGNALLED for code in re.findall(r'LAB agent-ended (\d+)', said))
+    return 'a signal killed the agent of its guest' if killed else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -81,14 +85,31 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     found = getattr(item, 'funcargs', {}).get('hypervisor')
     if report.failed and isinstance(found, Hypervisor):
-        for title, argv in _WITNESSES.items():
-            try:
-                said = found.run(argv, timeout=60, check=False)
-            except LabError as error:
-                report.sections.append((title, f'not known: {error}'))
-                continue
-            report.sections.append((title, said.stdout + said.stderr))
+        if found.ssh.answers():
+            report.sections += list(_heard(found))
+        else:
+            report.sections += list(hypervisor_faults.witnesses(found.machine).items())
     return report
+
+
+def _heard(hypervisor: Hypervisor) -> Iterator[tuple[str, str]]:
+    for title, argv in _WITNESSES.items():
+        try:
+            said = hypervisor.run(argv, timeout=60, check=False)
+        except LabError as error:
+            yield title, f'not known: {error}'
+        else:
+            yield title, said.stdout + said.stderr
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show why tests were run again: of those that passed then, pytest itself shows nothing."""
+    for report in terminalreporter.stats.get('rerun', ()):
+        terminalreporter.section(f'run again: {report.nodeid}')
+        terminalreporter.line(report.longrepr.reprcrash.message)
+        for title, text in report.sections:
+            terminalreporter.section(title, '-')
+            terminalreporter.line(text)
 
 
 @pytest.fixture(scope='session')

@@ -114,10 +114,11 @@ def test_the_script_and_what_it_leaves(lab: Lab, made: Guest, run_module: Runner
     assert problems(run_module, made) == ['unfinished_job']
     acked = made.wait_acked()
     text = block('yaml+jinja', 'is match')
-    assert 'changed=1' in play(lab, text, tmp_path)
+    said = play(lab, text, tmp_path)
+    assert 'changed=1' in said
     assert chain(made, 'vda') == before
     assert made.acked()['vda'] >= acked['vda']
-    assert not Path(before[0]).with_suffix('.nightly').exists()
+    assert not Path(before[0]).with_suffix('.nightly').exists(), said
     assert 'changed=0' in play(lab, text, tmp_path)
 
 

@@ -25,6 +25,8 @@ from .paths import locked
 from .waiting import wait_for
 
 _ATTEMPTS = 3
+# so that a program on one whose emulation broke down does not seem to run for ever
+_SSH_OPTIONS = ('ServerAliveInterval=30', 'ServerAliveCountMax=6')
 _NAME = re.compile(r'[a-z0-9][a-z0-9-]{0,23}')
 
 
@@ -46,7 +48,7 @@ class Hypervisor:
         self.name = name
         self.directory = _directory(name)
         self.machine = Machine(self.directory, hypervisor_image())
-        self.ssh = Connection(self.directory, self.machine.port, self.machine.image.key)
+        self.ssh = Connection(self.directory, self.machine.port, self.machine.image.key, more_options=_SSH_OPTIONS)
 
     @staticmethod
     def check_name(name: str) -> None:

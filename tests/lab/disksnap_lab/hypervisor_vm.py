@@ -7,16 +7,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 from pathlib import Path
-from typing import Any
 
 from .commands import run
 from .errors import LabError
 from .hypervisor_image import HypervisorImage
+from .hypervisor_monitor import human
 from .hypervisor_qemu import emulator
 from .waiting import wait_for
 
@@ -91,27 +90,18 @@ class Machine:
         ]
         return [*argv, '-loadvm', state] if state else argv
 
-    @property
-    def broke_down(self) -> bool:
-        """Whether the emulation of AMD's SVM failed: the kernel inside has panicked in KVM, and so QEMU has ended.
-
-        QEMU 7.2 delivers a timer interrupt right after the exit of a nested guest, though KVM has cleared the global
-        interrupt flag: the kernel then runs with the guest's GS base and overruns its stack. It happens about once in
-        half an hour. Any other panic counts as what it is.
-        """
-        if running(self.directory) is not None or not self.console.exists():
-            return False
-        said = self.console.read_bytes()
-        return b'Kernel panic' in said and b'__svm_vcpu_run+' in said and b'stack guard page' in said
+    def ask(self, command: str, timeout: float = 30) -> str:
+        """What QEMU's human monitor says to a command (info registers, info usernet)."""
+        try:
+            return human(self._monitor, command, timeout)
+        except (OSError, ValueError) as error:
+            raise LabError(f'Failed to ask QEMU of {self.directory} for {command!r}: {error}') from None
 
     def monitor(self, command: str, timeout: float = 180) -> None:
         """One command of QEMU's human monitor (savevm, loadvm) that must say nothing."""
-        try:
-            said = _qmp(self._monitor, 'human-monitor-command', {'command-line': command}, timeout)
-        except (OSError, ValueError) as error:
-            raise LabError(f'Failed to ask QEMU of {self.directory} for {command!r}: {error}') from None
+        said = self.ask(command, timeout).strip()
         if said:
-            raise LabError(f'Failed to {command}: {str(said).strip()}')
+            raise LabError(f'Failed to {command}: {said}')
 
 
 def running(directory: Path) -> int | None:
@@ -142,21 +132,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return int(probe.getsockname()[1])
-
-
-def _qmp(path: Path, command: str, arguments: dict[str, Any], timeout: float) -> Any:
-    """One command on a QMP socket; events in between are passed over."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout)
-        connection.connect(str(path))
-        with connection.makefile('rw', encoding='utf-8') as stream:
-            stream.readline()  # the greeting
-            for request in ({'execute': 'qmp_capabilities'}, {'execute': command, 'arguments': arguments}):
-                stream.write(json.dumps(request) + '\n')
-                stream.flush()
-                answer = json.loads(stream.readline())
-                while 'event' in answer:
-                    answer = json.loads(stream.readline())
-                if 'error' in answer:
-                    raise ValueError(answer['error']['desc'])
-            return answer['return']

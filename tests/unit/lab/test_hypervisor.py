@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,11 @@ from lxml import etree
 
 from disksnap_lab import LabError
 from disksnap_lab.hypervisor import Hypervisor
+from disksnap_lab.hypervisor_faults import fault
+from disksnap_lab.hypervisor_image import HypervisorImage
 from disksnap_lab.hypervisor_layout import DISKS, domain_xml, pools_xml
 from disksnap_lab.hypervisor_ssh import sparse_blocks
+from disksnap_lab.hypervisor_vm import Machine
 
 
 def test_the_guest_has_each_disk_where_the_layout_says() -> None:
@@ -56,3 +60,17 @@ def test_blocks_of_a_sparse_copy() -> None:
 def test_a_sparse_copy_that_broke_off_is_an_error() -> None:
     with pytest.raises(LabError, match='broke off'):
         list(sparse_blocks((0).to_bytes(8, 'little') + (2).to_bytes(4, 'little') + b'a'))
+
+
+@pytest.mark.parametrize(
+    ('words', 'found'),
+    [
+        ('stack guard page was hit at 1\nRIP: __svm_vcpu_run+0x1\nKernel panic - not syncing', True),
+        ('RIP: dm_table_destroy+0x1\nKernel panic - not syncing', False),
+        ('', False),
+    ],
+)
+def test_only_a_panic_of_kvm_is_blamed_on_the_emulation(tmp_path: Path, words: str, found: bool) -> None:
+    machine = Machine(tmp_path, HypervisorImage(tmp_path))
+    machine.console.write_text(words, encoding='utf-8')
+    assert (fault(machine) == 'its kernel panicked in KVM') is found
